@@ -1,0 +1,75 @@
+"""The parts of a job spec that the pipeline itself consumes; `jobs.spec.JobSpec` is made of them.
+
+Every field is a key of the YAML file, with the same name and default.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+Count = Annotated[int, Field(ge=1)]
+
+
+class Options(BaseModel):
+    """Frozen, and strict about unknown keys."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class InputOptions(Options):
+    """Where the text comes from."""
+
+    url: tuple[str, ...]  # files, folders or globs on any fsspec URL, `hf://datasets/ID` for a Hub data set
+    format: Literal["auto", "parquet", "arrow", "jsonl", "csv", "text", "datasets"] = "auto"
+    text: str = "text"  # the column that holds the text; plain text files have one column, `text`
+    text_pair: str | None = None  # a second column, for models that take pairs
+    storage: dict[str, Any] = Field(
+        default_factory=dict
+    )  # options for fsspec: endpoint_url, key, secret, anon ...
+    unit_bytes: Count | None = (
+        None  # input text in a unit; default: what a device does in one to three minutes
+    )
+
+    @field_validator("url", mode="before")
+    @classmethod
+    def _one_or_many(cls, value: Any) -> Any:
+        return (str(value),) if isinstance(value, (str, Path)) else value
+
+
+class OutputOptions(Options):
+    """Where the results go."""
+
+    url: str
+    keep: tuple[str, ...] = ()  # input columns to copy to the output
+    compression: Literal["zstd", "snappy", "gzip", "lz4", "none"] = "zstd"
+    storage: dict[str, Any] = Field(default_factory=dict)
+
+
+class ModelOptions(Options):
+    """Which model, and in which precision."""
+
+    path: str  # a folder, an fsspec URL, or a Hub id
+    revision: str | None = None
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    storage: dict[str, Any] = Field(default_factory=dict)
+
+
+class WorkerOptions(Options):
+    """How many replicas, and what each one gets."""
+
+    min: Count = 1
+    max: Count = 1
+    gpus: Annotated[float, Field(ge=0)] = 0  # per worker; 0 runs on CPU
+    cpus: Annotated[float, Field(gt=0)] = 1  # per worker
+    token_budget: Count | None = None  # most tokens in one forward pass; default: by device
+
+
+class LimitOptions(Options):
+    """How much may fail before the run ends with exit code 3."""
+
+    bad_rows: Annotated[float, Field(ge=0)] = 0.01  # rows with an error: a share if below 1, else a count
+    bad_units: Annotated[int, Field(ge=0)] = 0  # units in quarantine
+    attempts: Count = 3  # tries at a unit before it goes to quarantine
