@@ -28,9 +28,7 @@ class TokenBatch:
     def from_sequences(cls, sequences: list[list[int]], *, device: torch.device | str = "cpu") -> TokenBatch:
         """Packs lists of token ids; for tests and small uses."""
         flat = [token for sequence in sequences for token in sequence]
-        return cls.from_flat(
-            torch.tensor(flat, dtype=torch.int64), [len(s) for s in sequences], device=device
-        )
+        return cls.from_flat(torch.tensor(flat, dtype=torch.int64), [len(s) for s in sequences], device=device)
 
     @classmethod
     def from_flat(

@@ -26,12 +26,8 @@ class InputOptions(Options):
     format: Literal["auto", "parquet", "arrow", "jsonl", "csv", "text", "datasets"] = "auto"
     text: str = "text"  # the column that holds the text; plain text files have one column, `text`
     text_pair: str | None = None  # a second column, for models that take pairs
-    storage: dict[str, Any] = Field(
-        default_factory=dict
-    )  # options for fsspec: endpoint_url, key, secret, anon ...
-    unit_bytes: Count | None = (
-        None  # input text in a unit; default: what a device does in one to three minutes
-    )
+    storage: dict[str, Any] = Field(default_factory=dict)  # options for fsspec: endpoint_url, key, secret, anon ...
+    unit_bytes: Count | None = None  # input text in a unit; default: what a device does in one to three minutes
 
     @field_validator("url", mode="before")
     @classmethod

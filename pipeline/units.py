@@ -37,9 +37,7 @@ class Piece:
 class Unit:
     """The unit of work, retry and commit: about a kilobyte, whatever the size of what it describes."""
 
-    name: (
-        str  # "00000-000012-3fa9c1d2": plan, place in it (so names sort in input order), digest of the pieces
-    )
+    name: str  # "00000-000012-3fa9c1d2": plan, place in it (so names sort in input order), digest of the pieces
     pieces: tuple[Piece, ...]
     size_bytes: int  # of input text, as estimated by the planner
 
@@ -70,7 +68,5 @@ class UnitReport:
     num_long: int  # texts longer than the model, processed in windows (or cut, if so asked)
     num_tokens: int
     output_bytes: int
-    stage_s: dict[str, float] = field(
-        default_factory=dict
-    )  # busy seconds by stage: read, tokenize, forward, ...
+    stage_s: dict[str, float] = field(default_factory=dict)  # busy seconds by stage: read, tokenize, forward, ...
     peak_memory_bytes: int = 0  # of the worker's process, so far
