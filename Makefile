@@ -4,17 +4,17 @@ VENV := .venv
 BIN := $(VENV)/bin
 # The version of transformers whose behaviour we follow; newer than it, the product's own dependencies are not.
 REFERENCE := transformers==4.56.2 tokenizers==0.22.1 huggingface_hub==0.36.2
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test check setup clean
+.PHONY: help demo test check setup clean
+.DEFAULT_GOAL := help
 
-setup: $(VENV)/.installed
-
-$(VENV)/.installed: pyproject.toml infra/constraints.txt
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --upgrade pip
-	$(BIN)/pip install --quiet --constraint infra/constraints.txt --editable '.[test]'
-	$(BIN)/pip install --quiet --no-deps --upgrade --target $(VENV)/reference-v4 $(REFERENCE)
-	touch $@
+help:
+	@echo 'make demo     run the three bundled jobs, offline, and show what comes out'
+	@echo 'make test     run every test'
+	@echo 'make check    lint, format and types'
+	@echo 'make setup    only set up $(VENV), which the others do by themselves; PYTHON=... picks the interpreter'
+	@echo 'make clean    remove what the others have made'
 
 demo: setup
 	$(BIN)/shardmill demo
@@ -26,6 +26,17 @@ check: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+setup: $(VENV)/.installed
+
+$(VENV)/.installed: pyproject.toml infra/constraints.txt Makefile
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo \
+	    'shardmill needs Python 3.11 or newer, as $(PYTHON) or named: make PYTHON=python3.12 $(MAKECMDGOALS)' >&2; exit 1; }
+	@echo 'Setting up $(VENV): some minutes, once.'
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/pip install --quiet --constraint infra/constraints.txt --editable '.[test]'
+	@$(BIN)/pip install --quiet --no-deps --upgrade --target $(VENV)/reference-v4 $(REFERENCE)
+	@touch $@
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info demo-output
