@@ -26,7 +26,7 @@ class InputOptions(Options):
     format: Literal["auto", "parquet", "arrow", "jsonl", "csv", "text", "datasets"] = "auto"
     text: str = "text"  # the column that holds the text; plain text files have one column, `text`
     text_pair: str | None = None  # a second column, for models that take pairs
-    storage: dict[str, Any] = Field(default_factory=dict)  # options for fsspec: endpoint_url, key, secret, anon ...
+    storage: dict[str, Any] = Field(default_factory=dict, repr=False)  # for fsspec: endpoint_url, key, secret ...
     unit_bytes: Count | None = None  # input text in a unit; default: what a device does in one to three minutes
 
     @field_validator("url", mode="before")
@@ -41,7 +41,7 @@ class OutputOptions(Options):
     url: str
     keep: tuple[str, ...] = ()  # input columns to copy to the output
     compression: Literal["zstd", "snappy", "gzip", "lz4", "none"] = "zstd"
-    storage: dict[str, Any] = Field(default_factory=dict)
+    storage: dict[str, Any] = Field(default_factory=dict, repr=False)
 
 
 class ModelOptions(Options):
@@ -50,7 +50,7 @@ class ModelOptions(Options):
     path: str  # a folder, an fsspec URL, or a Hub id
     revision: str | None = None
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
-    storage: dict[str, Any] = Field(default_factory=dict)
+    storage: dict[str, Any] = Field(default_factory=dict, repr=False)
 
 
 class WorkerOptions(Options):

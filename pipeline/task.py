@@ -79,8 +79,8 @@ class Task(Protocol):
         """Which head `models.load_model(path, task=head)` is to load."""
         ...
 
-    def bind(self, config: Any, tokenizer: Any, model_path: Path) -> BoundTask:
-        """Binds to a model's config, tokenizer and local folder.
+    def bind(self, config: Any, tokenizer: Any, model_path: Path | None) -> BoundTask:
+        """Binds to a model's config, tokenizer and local folder; None for a model that was never in one.
 
         Raises:
             SpecError: the model cannot do this task, or an option contradicts it.
