@@ -10,6 +10,7 @@ import yaml
 from pydantic import TypeAdapter, ValidationError, model_validator
 
 from jobs.explain import found, message, problems
+from jobs.overrides import override
 from jobs.registry import AnyTask
 from pipeline.errors import SpecError
 from pipeline.options import InputOptions, LimitOptions, ModelOptions, Options, OutputOptions, WorkerOptions
@@ -42,13 +43,20 @@ class JobSpec(Options):
             raise SpecError(message(lines, source=_UNNAMED)) from None
 
     @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+    def from_dict(cls, values: Mapping[str, Any], overrides: Iterable[str] = ()) -> Self:
         """The spec with these keys.
 
+        Args:
+            values: as in the YAML file.
+            overrides: `a.b=value` each, to be put in place of what `values` say; the value is YAML.
+
         Raises:
-            SpecError: names every key that is missing, unknown or has a wrong value.
+            SpecError: names every key that is missing, unknown or has a wrong value, or a wrong override.
         """
-        return cls(**_text_keys(values, source=_UNNAMED))
+        values = _text_keys(values, source=_UNNAMED)
+        for setting in overrides:
+            override(values, setting)
+        return cls(**values)
 
     @classmethod
     def from_yaml(cls, path: str | Path, overrides: Iterable[str] = ()) -> Self:
@@ -62,8 +70,8 @@ class JobSpec(Options):
             SpecError: the file cannot be read, is not YAML or not a job spec; or an override is not of that form.
         """
         values = _text_keys(_read_yaml(Path(path)), source=str(path))
-        for override in overrides:
-            _override(values, override)
+        for setting in overrides:
+            override(values, setting)
         try:
             return cls(**values)
         except SpecError as error:
@@ -169,24 +177,6 @@ def _text_keys(values: Any, *, source: str) -> dict[str, Any]:
         keys = ", ".join(JobSpec.model_fields)
         raise SpecError(f"{source}: expected a mapping with the keys {keys}, found {found(values)}")
     return {str(key): value for key, value in values.items()}
-
-
-def _override(values: dict[str, Any], override: str) -> None:
-    path, equals, text = override.partition("=")  # messages show the path only: the value may be a secret
-    *sections, key = path.strip().split(".")
-    if not equals or not all((*sections, key)):
-        raise SpecError(f"--set {path}: expected a dotted key and a value, as in workers.max=4")
-    try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError:
-        value = text
-    for depth, section in enumerate(sections):
-        inner = values.get(section)
-        if inner is not None and not isinstance(inner, Mapping):
-            raise SpecError(f"--set {path}: {'.'.join(sections[: depth + 1])} is {found(inner)}, not a mapping")
-        values[section] = dict(inner or {})
-        values = values[section]
-    values[key] = value
 
 
 def _redact(value: Any) -> Any:

@@ -1,0 +1,34 @@
+"""`--set a.b=c`: single values put over those of a job file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import yaml
+
+from jobs.explain import found
+from pipeline.errors import SpecError
+
+
+def override(values: dict[str, Any], setting: str) -> None:
+    """Puts `a.b=value` in place of what nested `values` say; the value is YAML.
+
+    Raises:
+        SpecError: it is not of that form, or goes through something that is not a mapping.
+    """
+    path, equals, text = setting.partition("=")  # messages show the path only: the value may be a secret
+    *sections, key = path.strip().split(".")
+    if not equals or not all((*sections, key)):
+        raise SpecError(f"--set {path}: expected a dotted key and a value, as in workers.max=4")
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError:
+        value = text
+    for depth, section in enumerate(sections):
+        inner = values.get(section)
+        if inner is not None and not isinstance(inner, Mapping):
+            raise SpecError(f"--set {path}: {'.'.join(sections[: depth + 1])} is {found(inner)}, not a mapping")
+        values[section] = dict(inner or {})
+        values = values[section]
+    values[key] = value
