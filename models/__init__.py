@@ -1,5 +1,5 @@
 """Model families in native torch, and their tokenizers."""
 
-from models.registry import load_tokenizer
+from models.registry import load_config, load_model, load_tokenizer
 
-__all__ = ["load_tokenizer"]
+__all__ = ["load_config", "load_model", "load_tokenizer"]

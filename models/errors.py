@@ -3,7 +3,7 @@
     ModelError
     ├── ModelNotFound        no such folder, Hub repository, revision or file in it
     ├── UnknownFamily        config.json names a model type that is not ours
-    ├── ConfigError          a config field is missing, misspelt or contradicts another
+    ├── ConfigError          a config field is missing, misspelt or contradicts another (a ValueError, too)
     ├── CheckpointError      weights unreadable, or parameters missing, unexpected or misshapen
     └── TokenizerError       tokenizer files missing or unreadable
 
@@ -23,7 +23,7 @@ class UnknownFamily(ModelError):
     """`config.json` names a model type that is not ours."""
 
 
-class ConfigError(ModelError):
+class ConfigError(ModelError, ValueError):
     """A config field is missing, misspelt, or contradicts another."""
 
 

@@ -3,21 +3,117 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
 
-from models.errors import ModelNotFound, UnknownFamily
-from models.roberta.tokenizer import RobertaTokenizerFast
+import torch
+
+from models.config import CONFIG_NAME, EncoderConfig, parse_dtype, read_config
+from models.errors import ConfigError, UnknownFamily
+from models.hub import Source
+from models.modeling import PreTrainedModel
+from models.roberta.config import RobertaConfig
+from models.roberta.modeling import (
+    RobertaForSequenceClassification,
+    RobertaForTokenClassification,
+    RobertaModel,
+)
+from models.roberta.tokenizer import CamembertTokenizerFast, RobertaTokenizerFast, XLMRobertaTokenizerFast
 from models.tokenization.fast import PreTrainedTokenizerFast
-from models.tokenization.files import read_json
+from models.wording import suggest
 
-TOKENIZERS: dict[str, type[PreTrainedTokenizerFast]] = {
-    "roberta": RobertaTokenizerFast,
-    "xlm-roberta": PreTrainedTokenizerFast,
-    "camembert": PreTrainedTokenizerFast,
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Family:
+    """A family's classes; models by task."""
+
+    config: type[EncoderConfig]
+    tokenizer: type[PreTrainedTokenizerFast]
+    models: Mapping[str, type[PreTrainedModel]]
+
+
+ROBERTA_MODELS: dict[str, type[PreTrainedModel]] = {
+    "encoder": RobertaModel,
+    "sequence-classification": RobertaForSequenceClassification,
+    "token-classification": RobertaForTokenClassification,
+}
+
+FAMILIES: dict[str, Family] = {
+    "roberta": Family(config=RobertaConfig, tokenizer=RobertaTokenizerFast, models=ROBERTA_MODELS),
+    "xlm-roberta": Family(config=RobertaConfig, tokenizer=XLMRobertaTokenizerFast, models=ROBERTA_MODELS),
+    "camembert": Family(config=RobertaConfig, tokenizer=CamembertTokenizerFast, models=ROBERTA_MODELS),
+}
+
+TASK_OF_ARCHITECTURE: dict[str, str] = {
+    "Model": "encoder",
+    "ForCausalLM": "causal-lm",
+    "ForMaskedLM": "masked-lm",
+    "ForSequenceClassification": "sequence-classification",
+    "ForMultipleChoice": "multiple-choice",
+    "ForTokenClassification": "token-classification",
+    "ForQuestionAnswering": "question-answering",
 }
 
 
-def load_tokenizer(path: str | os.PathLike[str], revision: str | None = None) -> PreTrainedTokenizerFast:
+def load_config(path: str | os.PathLike[str], revision: str | None = None, token: str | None = None) -> EncoderConfig:
+    """Reads the config of a model folder or Hub id, as the class of its family.
+
+    Raises:
+        ModelNotFound: no `config.json` there.
+        UnknownFamily: its `model_type` is not ours.
+        ConfigError: a field is wrong.
+    """
+    source = Source(name=os.fspath(path), revision=revision, token=token)
+    fields = read_config(source)
+    return _family(fields.get("model_type"), source).config.from_dict(fields)
+
+
+def load_model(
+    path: str | os.PathLike[str],
+    *,
+    task: str | None = None,
+    revision: str | None = None,
+    dtype: str | torch.dtype = "auto",
+    device: str | torch.device = "cpu",
+    token: str | None = None,
+    **config_overrides: Any,
+) -> PreTrainedModel:
+    """Loads the model of a folder or Hub id, in eval mode, as the class that fits its family and the task.
+
+    Args:
+        task: A key of the family's `models`; None: what the config's `architectures` names, else the encoder.
+            "encoder" has a pooler only if the checkpoint has one.
+        dtype: "auto" is bfloat16 on a CUDA device that computes in it and float32 elsewhere, whatever the file has.
+        **config_overrides: Fields of the config, such as `num_labels`.
+
+    Raises:
+        ModelNotFound: no such folder or repository, or it lacks `config.json` or weights.
+        UnknownFamily: its `model_type` is not ours.
+        ConfigError: a field is wrong, or the family has no model for the task.
+        CheckpointError: the weights cannot be read or do not fit.
+    """
+    config = load_config(path, revision, token)
+    config.update(config_overrides)
+    models = FAMILIES[config.model_type].models
+    if task is None:
+        task = _task_of(config)
+    if task not in models:
+        raise ConfigError(
+            f"task: {config.model_type} has {', '.join(sorted(models))}; found {task!r}{suggest(task, models)}"
+        )
+    if dtype == "auto":
+        dtype = torch.bfloat16 if _computes_in_bfloat16(torch.device(device)) else torch.float32
+    pooler: dict[str, Any] = {"add_pooling_layer": None} if task == "encoder" else {}
+    model = models[task].from_pretrained(
+        path, config=config, dtype=parse_dtype(dtype), revision=revision, token=token, **pooler
+    )
+    return model.to(device)
+
+
+def load_tokenizer(
+    path: str | os.PathLike[str], revision: str | None = None, token: str | None = None
+) -> PreTrainedTokenizerFast:
     """Loads the tokenizer of a model folder or Hub id, of the class that fits the model's family.
 
     Raises:
@@ -25,10 +121,27 @@ def load_tokenizer(path: str | os.PathLike[str], revision: str | None = None) ->
         UnknownFamily: its `model_type` is not ours.
         TokenizerError: tokenizer files are missing or unreadable.
     """
-    config_file = Path(path) / "config.json"
-    if not config_file.exists():
-        raise ModelNotFound(f"expected a model folder, found no {config_file}")
-    family = read_json(config_file).get("model_type")
-    if family not in TOKENIZERS:
-        raise UnknownFamily(f"{config_file}: model_type {family!r} is not one of {', '.join(sorted(TOKENIZERS))}")
-    return TOKENIZERS[family].from_pretrained(path, revision=revision)
+    source = Source(name=os.fspath(path), revision=revision, token=token)
+    family = _family(read_config(source).get("model_type"), source)
+    return family.tokenizer.from_pretrained(path, revision=revision, token=token)
+
+
+def _family(model_type: object, source: Source) -> Family:
+    if not isinstance(model_type, str) or model_type not in FAMILIES:
+        raise UnknownFamily(
+            f"{source.name}/{CONFIG_NAME}: model_type: expected one of {', '.join(sorted(FAMILIES))}; "
+            f"found {model_type!r}"
+        )
+    return FAMILIES[model_type]
+
+
+def _task_of(config: EncoderConfig) -> str:
+    for architecture in config.architectures or ():
+        for ending, task in TASK_OF_ARCHITECTURE.items():
+            if architecture.endswith(ending):
+                return task
+    return "encoder"
+
+
+def _computes_in_bfloat16(device: torch.device) -> bool:
+    return device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0)

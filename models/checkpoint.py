@@ -1,0 +1,245 @@
+"""Weights on disk: reading them under whatever names they have, filling every parameter exactly once, writing them.
+
+Files are `model.safetensors`, the same in shards with an index, or the older `pytorch_model.bin`, in shards or not;
+the first of these that is there counts.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from pickle import UnpicklingError
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from models.errors import CheckpointError, ModelNotFound
+from models.hub import Source
+from models.wording import first_ten
+
+logger = logging.getLogger(__name__)
+
+SAFETENSORS = "model.safetensors"
+INDEX_SUFFIX = ".index.json"
+WEIGHT_FILES = (SAFETENSORS, "pytorch_model.bin")
+
+COMMON_SUFFIXES: Mapping[str, str | None] = {
+    "LayerNorm.gamma": "LayerNorm.weight",
+    "LayerNorm.beta": "LayerNorm.bias",
+    # Counting up from 0, and zeros: computed.
+    "embeddings.position_ids": None,
+    "embeddings.token_type_ids": None,
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckpointNames:
+    """A family's table of checkpoint names, where they differ from those of the modules."""
+
+    suffixes: Mapping[str, str | None] = field(default_factory=lambda: COMMON_SUFFIXES)
+    """End of a name in the file to end of ours; None: dropped on purpose."""
+
+    preferred: Mapping[str, str] = field(default_factory=dict)
+    """A parameter with several names to the one that counts where a file has more than one."""
+
+    def ours(self, name: str) -> str | None:
+        """Our name for a file's name; None if it is dropped on purpose."""
+        for theirs, ours in self.suffixes.items():
+            if name.endswith(theirs):
+                return None if ours is None else name.removesuffix(theirs) + ours
+        return name
+
+
+@dataclass(slots=True, kw_only=True)
+class Matching:
+    """Which of a file's tensors fills which parameter, and what is left over on either side."""
+
+    filled: dict[str, Tensor] = field(default_factory=dict)
+    missing: list[str] = field(default_factory=list)
+    unexpected: list[str] = field(default_factory=list)
+    mismatched: list[tuple[str, tuple[int, ...], tuple[int, ...]]] = field(default_factory=list)
+    """Name, shape in the file, shape in the model."""
+
+
+def read_tensors(source: Source) -> dict[str, Tensor]:
+    """All tensors of a source's weights, on the CPU, under the names that they have there.
+
+    Raises:
+        ModelNotFound: no weights, or a shard that the index names is missing.
+        CheckpointError: a file cannot be read.
+    """
+    for filename in WEIGHT_FILES:
+        path = source.find(filename)
+        if path is not None:
+            return _read_file(path)
+        index = source.find(filename + INDEX_SUFFIX)
+        if index is not None:
+            return _read_shards(source, index)
+    expected = f"{' or '.join(WEIGHT_FILES)}, or one of them in shards with its {INDEX_SUFFIX}"
+    raise ModelNotFound(f"{source.name}: expected weights, {expected}; {source.describe_files()}")
+
+
+def _read_shards(source: Source, index: Path) -> dict[str, Tensor]:
+    try:
+        shard_of = dict(json.loads(index.read_text(encoding="utf-8"))["weight_map"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(f"{index}: expected a JSON object with a weight_map: {error}") from error
+    tensors: dict[str, Tensor] = {}
+    for shard in sorted(set(shard_of.values())):
+        tensors |= _read_file(source.require(shard))
+    absent = shard_of.keys() - tensors.keys()
+    if absent:
+        raise CheckpointError(f"{index}: its shards lack {first_ten(absent)}; download or save the model again")
+    return tensors
+
+
+def _read_file(path: Path) -> dict[str, Tensor]:
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        tensors = torch.load(path, map_location="cpu", weights_only=True)
+    except (SafetensorError, UnpicklingError, RuntimeError, EOFError, OSError) as error:
+        raise CheckpointError(f"{path}: the weights cannot be read ({error}); download or save them again") from error
+    if not isinstance(tensors, dict) or not all(isinstance(tensor, Tensor) for tensor in tensors.values()):
+        raise CheckpointError(f"{path}: expected a dictionary of tensors")
+    return tensors
+
+
+def match(
+    tensors: Mapping[str, Tensor],
+    parameters: Mapping[str, Tensor],
+    *,
+    aliases: Mapping[str, str],
+    prefix: str,
+    names: CheckpointNames,
+) -> Matching:
+    """Finds for each parameter of a model the tensor of a file that fills it.
+
+    Args:
+        tensors: The file's, by its names.
+        parameters: The model's, by ours, each once.
+        aliases: Further names of the same parameters, to the one in `parameters`.
+        prefix: What the encoder is called inside models with a head; files have names with or without it.
+    """
+    result = Matching()
+    candidates: dict[str, dict[str, Tensor]] = {}  # parameter -> name in the file -> tensor
+    for theirs, tensor in tensors.items():
+        ours = names.ours(theirs)
+        if ours is None:
+            continue
+        known = [
+            name
+            for name in (ours, f"{prefix}.{ours}", ours.removeprefix(f"{prefix}."))
+            if name in parameters or name in aliases
+        ]
+        if not known:
+            result.unexpected.append(theirs)
+            continue
+        candidates.setdefault(aliases.get(known[0], known[0]), {})[known[0]] = tensor
+
+    for name, parameter in parameters.items():
+        found = candidates.get(name)
+        if found is None:
+            result.missing.append(name)
+            continue
+        best = names.preferred.get(name, name)
+        tensor = found.get(best, found.get(name, next(iter(found.values()))))
+        if tensor.shape == parameter.shape:
+            result.filled[name] = tensor
+        else:
+            result.mismatched.append((name, tuple(tensor.shape), tuple(parameter.shape)))
+    result.missing.sort()
+    result.unexpected.sort()
+    return result
+
+
+def check(matching: Matching, *, where: str, prefix: str, ignore_mismatched_sizes: bool) -> None:
+    """Refuses a match that leaves the encoder incomplete, and logs what a user should know of the rest.
+
+    A part that the file lacks altogether - a head, the pooler, cross-attention - is new by intent and will be
+    initialised. A part of which the file has some is damaged or misnamed.
+
+    Raises:
+        CheckpointError: parameters are missing or misshapen.
+    """
+    present_parts = {_optional_part(name, prefix) for name in matching.filled}
+    damaged = [
+        name for name in matching.missing if (part := _optional_part(name, prefix)) is None or part in present_parts
+    ]
+    problems = []
+    if damaged:
+        problems.append(f"missing: {first_ten(damaged)}")
+        if matching.unexpected:
+            problems.append(f"not ours: {first_ten(matching.unexpected)}")
+    if matching.mismatched and not ignore_mismatched_sizes:
+        shapes = [
+            f"{name} ({list(theirs)} in the file, {list(ours)} in the model)"
+            for name, theirs, ours in matching.mismatched
+        ]
+        problems.append(f"misshapen: {first_ten(shapes)}; for a new head pass ignore_mismatched_sizes=True")
+    if problems:
+        raise CheckpointError(f"{where}: the weights do not fit the model. " + ". ".join(problems))
+
+    new = [*matching.missing, *(name for name, _, _ in matching.mismatched)]
+    if new:
+        logger.warning("%s: initialised at random, train before use: %s", where, first_ten(new))
+    if matching.unexpected:
+        logger.info("%s: not used by this model: %s", where, first_ten(matching.unexpected))
+
+
+def _optional_part(name: str, prefix: str) -> str | None:
+    """The part of a model, one that a checkpoint may lack, to which a parameter belongs; None: the encoder itself."""
+    for part in ("pooler", "crossattention", "distance_embedding"):
+        if f".{part}." in f".{name}":
+            return part
+    inside = name.startswith((f"{prefix}.", "embeddings.", "encoder."))
+    return None if inside else name.split(".")[0]
+
+
+def write_tensors(tensors: Mapping[str, Tensor], folder: Path, *, max_shard_size: int | str) -> None:
+    """Writes `model.safetensors`, or shards of at most a size and their index.
+
+    Args:
+        max_shard_size: In bytes, or as "500MB", "5GB"; a tensor that is larger gets a shard of its own.
+    """
+    limit_bytes = _parse_size(max_shard_size)
+    shards: list[dict[str, Tensor]] = [{}]
+    shard_bytes = 0
+    for name, tensor in tensors.items():
+        if shards[-1] and shard_bytes + tensor.nbytes > limit_bytes:
+            shards.append({})
+            shard_bytes = 0
+        # A copy: tensors of one file must not share memory.
+        shards[-1][name] = tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
+        shard_bytes += tensor.nbytes
+
+    for stale in [*folder.glob("model*.safetensors"), folder / (SAFETENSORS + INDEX_SUFFIX)]:
+        stale.unlink(missing_ok=True)
+    if len(shards) == 1:
+        save_file(shards[0], folder / SAFETENSORS, metadata={"format": "pt"})
+        return
+    shard_of: dict[str, str] = {}
+    for number, shard in enumerate(shards, start=1):
+        filename = f"model-{number:05d}-of-{len(shards):05d}.safetensors"
+        save_file(shard, folder / filename, metadata={"format": "pt"})
+        shard_of |= dict.fromkeys(shard, filename)
+    total_bytes = sum(tensor.nbytes for tensor in tensors.values())
+    index = {"metadata": {"total_size": total_bytes}, "weight_map": shard_of}
+    text = json.dumps(index, indent=2, sort_keys=True) + "\n"
+    (folder / (SAFETENSORS + INDEX_SUFFIX)).write_text(text, encoding="utf-8")
+
+
+def _parse_size(size: int | str) -> int:
+    if isinstance(size, int):
+        return size
+    units = {"KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
+    parts = re.fullmatch(r"(\d+)\s*([KMG]I?B)", size.upper())
+    if parts is None:
+        raise ValueError(f"max_shard_size: expected a number of bytes, or one like '500MB' or '5GB'; found {size!r}")
+    return int(parts[1]) * units[parts[2]]

@@ -1,0 +1,205 @@
+"""The encoder (or decoder) that all families share: embeddings, a stack of blocks, and for most a pooler.
+
+Legend: B batch, T query length, S key length, N sequences, H hidden size, A heads.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from typing import Any, cast
+
+from torch import Tensor, nn
+
+from models.batch import TokenBatch
+from models.cache import KeyValueCache, LayerStates
+from models.config import EncoderConfig
+from models.layers.attention import CrossSource
+from models.layers.block import BlockStack, Pooler
+from models.layers.layout import PackedLayout, PaddedLayout
+from models.layers.masks import attention_bias
+from models.modeling import PreTrainedModel
+from models.outputs import (
+    BaseModelOutputWithPastAndCrossAttentions,
+    BaseModelOutputWithPoolingAndCrossAttentions,
+    ModelOutput,
+)
+
+logger = logging.getLogger(__name__)
+
+
+class EncoderModel(PreTrainedModel):
+    """A family's base model; what differs is its embeddings.
+
+    Args:
+        embeddings: The family's: a module `(layout, *, input_ids or inputs_embeds, token_type_ids, ...)` that gives
+            the first hidden states, with its lookup table at `word_embeddings`.
+        add_pooling_layer: Whether to have a pooler. For `from_pretrained` None means: if the file has one.
+    """
+
+    construction_arguments = ("add_pooling_layer",)
+
+    def __init__(self, config: EncoderConfig, *, embeddings: nn.Module, add_pooling_layer: bool | None = True) -> None:
+        super().__init__(config)
+        self.embeddings = embeddings
+        self.encoder = BlockStack(config)
+        self.pooler = Pooler(config) if add_pooling_layer else None
+        self.post_init()
+
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        token_type_ids: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        head_mask: Tensor | None = None,
+        inputs_embeds: Tensor | None = None,
+        encoder_hidden_states: Tensor | None = None,
+        encoder_attention_mask: Tensor | None = None,
+        past_key_values: KeyValueCache | Sequence[LayerStates] | None = None,
+        use_cache: bool | None = None,
+        output_attentions: bool | None = None,
+        output_hidden_states: bool | None = None,
+        return_dict: bool | None = None,
+        cache_position: Tensor | None = None,
+        **family_inputs: Tensor | None,
+    ) -> ModelOutput | tuple[Any, ...]:
+        """Hidden states of a padded batch.
+
+        Args:
+            input_ids: [B, T]; or instead of them `inputs_embeds`, [B, T, H].
+            attention_mask: [B, S] with 1 for tokens and 0 for padding, past ones included, or one of the other
+                forms that `attention_bias` takes. None: every token counts, padding too.
+            token_type_ids: [B, T]; None: zeros.
+            position_ids: [B, T] or [1, T]; None: counted by the family's rule.
+            head_mask: [A] or [layers, A], factors on the attention probabilities.
+            encoder_hidden_states: [B, S, H] that a decoder with cross-attention attends to.
+            encoder_attention_mask: [B, S], as `attention_mask`.
+            past_key_values: What an earlier call returned, or the same as tuples; it is extended in place.
+            use_cache: Whether a decoder returns `past_key_values`.
+            cache_position: Taken for compatibility; new tokens always follow those in the cache.
+            **family_inputs: Ids that only one family has, [B, T].
+
+        Raises:
+            ValueError: shapes or arguments contradict each other.
+        """
+        output_attentions = self._choose(output_attentions, "output_attentions")
+        output_hidden_states = self._choose(output_hidden_states, "output_hidden_states")
+        given = input_ids if inputs_embeds is None else inputs_embeds
+        if given is None or (input_ids is not None and inputs_embeds is not None):
+            raise ValueError("expected either input_ids or inputs_embeds")
+        query_length = given.shape[1]
+        self._check_chunks(query_length)
+
+        cache = self._cache(past_key_values, use_cache)
+        past_length = 0 if cache is None else cache.get_seq_length()
+        layout = PaddedLayout(
+            bias=attention_bias(
+                attention_mask,
+                causal=self.config.is_decoder,
+                query_length=query_length,
+                key_length=past_length + query_length,
+                dtype=self.dtype,
+                device=given.device,
+            ),
+            past_length=past_length,
+        )
+        inputs = {
+            "input_ids": input_ids,
+            "inputs_embeds": inputs_embeds,
+            "token_type_ids": token_type_ids,
+            "position_ids": position_ids,
+            **family_inputs,
+        }
+        embedded = self.embeddings(layout, **{name: ids for name, ids in inputs.items() if ids is not None})
+        encoded = self.encoder(
+            embedded,
+            layout,
+            cross=self._cross_source(encoder_hidden_states, encoder_attention_mask, query_length),
+            cache=cache,
+            head_mask=head_mask,
+            output_attentions=output_attentions,
+            output_hidden_states=output_hidden_states,
+        )
+        output = BaseModelOutputWithPoolingAndCrossAttentions(
+            last_hidden_state=encoded.last_hidden_state,
+            pooler_output=self._pool(layout.first_tokens(encoded.last_hidden_state)),
+            hidden_states=encoded.hidden_states,
+            past_key_values=cache if self._returns_cache(use_cache) else None,
+            attentions=encoded.attentions,
+            cross_attentions=encoded.cross_attentions,
+        )
+        return output if self._choose(return_dict, "return_dict") else _as_tuple(output)
+
+    def forward_packed(self, batch: TokenBatch) -> BaseModelOutputWithPoolingAndCrossAttentions:
+        """Hidden states [T, H] of a packed batch, and the pooler's output [N, H] where there is a pooler.
+
+        The numbers are those of the padded forward pass, up to rounding.
+        """
+        layout = PackedLayout.of(batch, causal=self.config.is_decoder)
+        inputs = {"token_type_ids": batch.token_type_ids, **batch.extras}
+        embedded = self.embeddings(
+            layout, input_ids=batch.input_ids, **{name: ids for name, ids in inputs.items() if ids is not None}
+        )
+        states = self.encoder(embedded, layout).last_hidden_state
+        return BaseModelOutputWithPoolingAndCrossAttentions(
+            last_hidden_state=states, pooler_output=self._pool(layout.first_tokens(states))
+        )
+
+    def get_input_embeddings(self) -> nn.Embedding:
+        return cast(nn.Embedding, self.embeddings.word_embeddings)
+
+    def set_input_embeddings(self, embeddings: nn.Embedding) -> None:
+        self.embeddings.word_embeddings = embeddings
+
+    def _pool(self, first_tokens: Tensor) -> Tensor | None:
+        return None if self.pooler is None else self.pooler(first_tokens)
+
+    def _returns_cache(self, use_cache: bool | None) -> bool:
+        if not self.config.is_decoder or not self._choose(use_cache, "use_cache"):
+            return False
+        if self.encoder.gradient_checkpointing and self.training:
+            logger.warning("use_cache: off, because blocks are recomputed in the backward pass")
+            return False
+        return True
+
+    def _cache(
+        self, past: KeyValueCache | Sequence[LayerStates] | None, use_cache: bool | None
+    ) -> KeyValueCache | None:
+        if past is None:
+            return KeyValueCache(len(self.encoder.layer)) if self._returns_cache(use_cache) else None
+        return past if isinstance(past, KeyValueCache) else KeyValueCache.from_legacy_cache(past)
+
+    def _cross_source(self, states: Tensor | None, mask: Tensor | None, query_length: int) -> CrossSource | None:
+        if states is None or not self.config.is_decoder:
+            return None
+        if not self.config.add_cross_attention:
+            raise ValueError("encoder_hidden_states: expected a model with add_cross_attention=True in its config")
+        bias = attention_bias(
+            mask,
+            causal=False,
+            query_length=query_length,
+            key_length=states.shape[1],
+            dtype=self.dtype,
+            device=states.device,
+        )
+        return CrossSource(states=states, layout=PaddedLayout(bias=bias))
+
+    def _check_chunks(self, length: int) -> None:
+        chunk = self.config.chunk_size_feed_forward
+        if chunk and length % chunk:
+            raise ValueError(
+                f"chunk_size_feed_forward: expected a length that is a multiple of {chunk}; found {length}"
+            )
+
+
+def _as_tuple(output: BaseModelOutputWithPoolingAndCrossAttentions) -> tuple[Any, ...]:
+    """As the reference's tuples are: the pooler's output in second place even if None, and the cache before states."""
+    rest = BaseModelOutputWithPastAndCrossAttentions(
+        last_hidden_state=output.last_hidden_state,
+        past_key_values=output.past_key_values,
+        hidden_states=output.hidden_states,
+        attentions=output.attentions,
+        cross_attentions=output.cross_attentions,
+    ).to_tuple()
+    return (rest[0], output.pooler_output, *rest[1:])

@@ -1,0 +1,5 @@
+"""RoBERTa's names in checkpoints. Our modules have the same names, so this says only what a name cannot."""
+
+from models.checkpoint import CheckpointNames
+
+NAMES = CheckpointNames(preferred={"lm_head.bias": "lm_head.decoder.bias"})
