@@ -1,70 +1,223 @@
-"""RoBERTa's tokenizers: byte-level BPE, `<s> A </s>` and `<s> A </s></s> B </s>`."""
+"""RoBERTa's tokenizers: byte-level BPE, `<s> A </s>` and `<s> A </s></s> B </s>`.
+
+`RobertaTokenizer` and `RobertaTokenizerFast` behave as the slow and the fast class of the same name in transformers v4.
+XLM-RoBERTa and CamemBERT, whose encoder is RoBERTa's, have SentencePiece vocabularies, read from `tokenizer.json`.
+"""
 
 from __future__ import annotations
 
 import os
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
 
 from tokenizers import AddedToken, Tokenizer, decoders, pre_tokenizers, processors
-from tokenizers.models import BPE
 
-from models.errors import TokenizerError
+from models.tokenization.arguments import CallOptions, TextOrPair
+from models.tokenization.batch_encoding import BatchEncoding
+from models.tokenization.byte_level import (
+    MERGES_FILE,
+    VOCAB_FILE,
+    build_bpe,
+    build_complete_bpe,
+    merges_of,
+    model_of,
+    read_bpe,
+    to_bytes,
+    write_bpe,
+)
 from models.tokenization.fast import PreTrainedTokenizerFast, read_backend
+from models.tokenization.files import TOKENIZER_FILE
+from models.tokenization.slow import PreTrainedTokenizer
+from models.tokenization.special_tokens import NAMES
+from models.tokenization.windows import SequenceLayout
 
-_FILES = {"vocab_file": "vocab.json", "merges_file": "merges.txt"}
+_Path = str | os.PathLike[str]
+_Token = str | AddedToken
+_FILES = {"vocab_file": VOCAB_FILE, "merges_file": MERGES_FILE, "tokenizer_file": TOKENIZER_FILE}
+_INPUT_NAMES = ("input_ids", "attention_mask")  # RoBERTa has one token type only
 
 
-class RobertaTokenizerFast(PreTrainedTokenizerFast):
-    """RoBERTa's tokenizer with offsets, windows and words, from `tokenizer.json` or `vocab.json` and `merges.txt`."""
+class RobertaTokenizer(PreTrainedTokenizer):
+    """RoBERTa's tokenizer without offsets; pieces outside the vocabulary become `unk_token`."""
 
-    vocab_files_names = {**_FILES, **PreTrainedTokenizerFast.vocab_files_names}
+    vocab_files_names = _FILES
+    model_input_names = _INPUT_NAMES
 
     def __init__(
         self,
-        vocab_file: str | os.PathLike[str] | None = None,
-        merges_file: str | os.PathLike[str] | None = None,
-        tokenizer_file: str | os.PathLike[str] | None = None,
+        vocab_file: _Path | None = None,
+        merges_file: _Path | None = None,
         errors: str = "replace",
-        bos_token: str | AddedToken = "<s>",
-        eos_token: str | AddedToken = "</s>",
-        sep_token: str | AddedToken = "</s>",
-        cls_token: str | AddedToken = "<s>",
-        unk_token: str | AddedToken = "<unk>",
-        pad_token: str | AddedToken = "<pad>",
-        mask_token: str | AddedToken = "<mask>",
+        bos_token: _Token = "<s>",
+        eos_token: _Token = "</s>",
+        sep_token: _Token = "</s>",
+        cls_token: _Token = "<s>",
+        unk_token: _Token = "<unk>",
+        pad_token: _Token = "<pad>",
+        mask_token: _Token = "<mask>",
+        add_prefix_space: bool = False,
+        *,
+        tokenizer_file: _Path | None = None,
+        **options: Any,
+    ) -> None:
+        """Reads `vocab.json` and `merges.txt`, or where those are missing `tokenizer.json`.
+
+        Args:
+            vocab_file: path of `vocab.json`.
+            merges_file: path of `merges.txt`.
+            errors: what decoding does with bytes that are not UTF-8, as in `bytes.decode`.
+            bos_token: begins a sequence in training; `cls_token` is what is put there.
+            eos_token: ends a sequence in training; `sep_token` is what is put there.
+            sep_token: stands after each text, and twice between the texts of a pair.
+            cls_token: stands first.
+            unk_token: stands for what the vocabulary lacks.
+            pad_token: fills short rows of a batch.
+            mask_token: stands for a word to be predicted; takes the blanks before it, unless given as an AddedToken.
+            add_prefix_space: put a blank before a text that has none, so that its first word is like others.
+            tokenizer_file: path of `tokenizer.json`.
+            **options: those of the base class.
+        """
+        self._vocabulary, self._merges = read_bpe(vocab_file, merges_file, tokenizer_file)
+        self._bpe = Tokenizer(build_complete_bpe(self._vocabulary, self._merges))
+        self._bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+        self.errors = errors
+        self.add_prefix_space = add_prefix_space
+        roles = (bos_token, eos_token, unk_token, sep_token, pad_token, cls_token, mask_token)
+        super().__init__(**_with_flags(roles), errors=errors, add_prefix_space=add_prefix_space, **options)
+
+    def _layout(self, *, pair: bool) -> SequenceLayout:
+        cls, sep = self._known_id(self.cls_token or ""), self._known_id(self.sep_token or "")
+        runs = ((cls,), (sep, sep), (sep,)) if pair else ((cls,), (sep,))
+        return SequenceLayout(
+            special_ids=runs,
+            special_types=tuple((0,) * len(run) for run in runs),
+            text_types=(0,) * (len(runs) - 1),
+        )
+
+    def _prepare_text(self, text: str, *, is_split_into_words: bool, add_prefix_space: bool | None = None) -> str:
+        wants_space = is_split_into_words or (self.add_prefix_space if add_prefix_space is None else add_prefix_space)
+        return f" {text}" if wants_space and text and not text[0].isspace() else text
+
+    def _tokenize(self, text: str) -> list[str]:
+        return self._bpe.encode(text).tokens
+
+    def convert_tokens_to_string(self, tokens: list[str]) -> str:
+        """The text of tokens."""
+        return to_bytes("".join(tokens)).decode("utf-8", errors=self.errors)
+
+    def save_vocabulary(self, save_directory: str, filename_prefix: str | None = None) -> tuple[str, ...]:
+        """Writes `vocab.json` and `merges.txt`, without added tokens; returns their paths."""
+        return write_bpe(self._vocabulary, self._merges, save_directory, filename_prefix)
+
+
+class RobertaTokenizerFast(PreTrainedTokenizerFast):
+    """RoBERTa's tokenizer with offsets, windows and words; bytes outside the vocabulary are dropped."""
+
+    vocab_files_names = _FILES
+    model_input_names = _INPUT_NAMES
+
+    def __init__(
+        self,
+        vocab_file: _Path | None = None,
+        merges_file: _Path | None = None,
+        tokenizer_file: _Path | None = None,
+        errors: str = "replace",
+        bos_token: _Token = "<s>",
+        eos_token: _Token = "</s>",
+        sep_token: _Token = "</s>",
+        cls_token: _Token = "<s>",
+        unk_token: _Token = "<unk>",
+        pad_token: _Token = "<pad>",
+        mask_token: _Token = "<mask>",
         add_prefix_space: bool = False,
         trim_offsets: bool = True,
         **options: Any,
     ) -> None:
-        if isinstance(mask_token, str):  # it takes the blank before it, so that it stands for a whole word
-            mask_token = AddedToken(mask_token, lstrip=True, normalized=False, special=True)
-        backend = read_backend(tokenizer_file) if tokenizer_file else _build_backend(vocab_file, merges_file)
-        super().__init__(
-            tokenizer_object=backend,
-            bos_token=bos_token,
-            eos_token=eos_token,
-            sep_token=sep_token,
-            cls_token=cls_token,
-            unk_token=unk_token,
-            pad_token=pad_token,
-            mask_token=mask_token,
-            **options,
-        )
-        self.add_prefix_space = add_prefix_space
+        """Reads `tokenizer.json`, or where that is missing `vocab.json` and `merges.txt`.
+
+        Args:
+            vocab_file: path of `vocab.json`.
+            merges_file: path of `merges.txt`.
+            tokenizer_file: path of `tokenizer.json`.
+            errors: kept to be saved; bytes that are not UTF-8 decode to U+FFFD.
+            bos_token: see `RobertaTokenizer`, as for the other tokens.
+            eos_token: ends a sequence in training.
+            sep_token: stands after each text.
+            cls_token: stands first.
+            unk_token: given as the id of tokens that the vocabulary lacks.
+            pad_token: fills short rows of a batch.
+            mask_token: stands for a word to be predicted.
+            add_prefix_space: put a blank before each piece of text between special tokens that does not begin with one.
+            trim_offsets: leave the blank before a word out of its token's offsets.
+            **options: those of the base class.
+        """
+        if tokenizer_file is not None:
+            backend = read_backend(tokenizer_file)
+        else:
+            backend = Tokenizer(build_bpe(*read_bpe(vocab_file, merges_file)))
+            backend.decoder = decoders.ByteLevel()
         backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=add_prefix_space)
-        backend.decoder = decoders.ByteLevel()
+        self.add_prefix_space = add_prefix_space
+        roles = (bos_token, eos_token, unk_token, sep_token, pad_token, cls_token, mask_token)
+        saved: dict[str, Any] = {"errors": errors, "add_prefix_space": add_prefix_space, "trim_offsets": trim_offsets}
+        super().__init__(tokenizer_object=backend, **_with_flags(roles), **saved, **options)
         backend.post_processor = processors.RobertaProcessing(
-            (self.sep_token, self.sep_token_id),
-            (self.cls_token, self.cls_token_id),
+            sep=_with_id(backend, self.sep_token),
+            cls_token=_with_id(backend, self.cls_token),
             add_prefix_space=add_prefix_space,
             trim_offsets=trim_offsets,
         )
 
+    def _encode(self, rows: Sequence[TextOrPair], call: CallOptions, *, is_batch: bool) -> BatchEncoding:
+        if call.is_split_into_words and not self.add_prefix_space:
+            raise ValueError(
+                "words need a blank before each: load the tokenizer with add_prefix_space=True "
+                "to use it with is_split_into_words=True"
+            )
+        return super()._encode(rows, call, is_batch=is_batch)
 
-def _build_backend(vocab_file: str | os.PathLike[str] | None, merges_file: str | os.PathLike[str] | None) -> Tokenizer:
-    if vocab_file is None or merges_file is None:
-        raise TokenizerError(
-            "expected tokenizer.json, or vocab.json and merges.txt, in the model's folder, found neither; "
-            "fetch the model's files again"
-        )
-    return Tokenizer(BPE.from_file(os.fspath(vocab_file), os.fspath(merges_file)))
+    def save_vocabulary(self, save_directory: str, filename_prefix: str | None = None) -> tuple[str, ...]:
+        """Writes `vocab.json` and `merges.txt`, without added tokens; returns their paths."""
+        model = model_of(self._backend.to_str())
+        return write_bpe(model["vocab"], merges_of(model), save_directory, filename_prefix)
+
+
+class XLMRobertaTokenizerFast(PreTrainedTokenizerFast):
+    """XLM-RoBERTa's tokenizer, from `tokenizer.json`."""
+
+    model_input_names = _INPUT_NAMES
+    default_special_tokens: ClassVar[Mapping[str, Any]] = {
+        "bos_token": "<s>",
+        "eos_token": "</s>",
+        "sep_token": "</s>",
+        "cls_token": "<s>",
+        "unk_token": "<unk>",
+        "pad_token": "<pad>",
+        "mask_token": AddedToken("<mask>", lstrip=True, normalized=False, special=True),
+    }
+
+
+class CamembertTokenizerFast(XLMRobertaTokenizerFast):
+    """CamemBERT's tokenizer, from `tokenizer.json`."""
+
+    default_special_tokens: ClassVar[Mapping[str, Any]] = {
+        **XLMRobertaTokenizerFast.default_special_tokens,
+        "additional_special_tokens": ("<s>NOTUSED", "</s>NOTUSED", "<unk>NOTUSED"),
+    }
+
+
+def _with_flags(tokens: tuple[_Token, ...]) -> dict[str, Any]:
+    """Role -> token, in the order of `NAMES`. The mask takes the blanks before it, as it stands for a whole word."""
+    return {
+        role: token
+        if isinstance(token, AddedToken)
+        else AddedToken(token, lstrip=role == "mask_token", normalized=role != "mask_token", special=True)
+        for role, token in zip(NAMES, tokens, strict=True)
+    }
+
+
+def _with_id(backend: Tokenizer, token: str | None) -> tuple[str, int]:
+    token_id = None if token is None else backend.token_to_id(token)
+    if token is None or token_id is None:
+        raise ValueError("RoBERTa's sequences need a cls_token and a sep_token")
+    return token, token_id

@@ -9,31 +9,25 @@ from typing import Any
 from tokenizers import AddedToken
 
 NAMES = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
+_FLAGS = ("lstrip", "rstrip", "single_word", "normalized")
 
 
 def as_added_token(token: str | AddedToken | Mapping[str, Any], *, special: bool) -> AddedToken:
     """Gives the token with its flags: from its string, itself, or its form in a JSON file.
 
-    A special token given as a string is searched in the text as it is; an ordinary one after normalisation.
+    Args:
+        token: the token. A special one given as a string is searched in the text as it is, an ordinary one after the
+            text's normalisation.
+        special: mark it as special; False leaves the mark as it is.
     """
-    if isinstance(token, AddedToken):
-        return token
     if isinstance(token, str):
         return AddedToken(token, normalized=not special, special=special)
-    flags = {name: token[name] for name in ("lstrip", "rstrip", "single_word", "normalized") if name in token}
-    return AddedToken(token["content"], special=token.get("special", special), **flags)
-
-
-def with_special(token: AddedToken, special: bool) -> AddedToken:
-    """Gives the same token, marked as special or not."""
-    return AddedToken(
-        token.content,
-        single_word=token.single_word,
-        lstrip=token.lstrip,
-        rstrip=token.rstrip,
-        normalized=token.normalized,
-        special=special,
-    )
+    if isinstance(token, AddedToken):
+        if token.special or not special:
+            return token
+        token = {name: getattr(token, name) for name in ("content", *_FLAGS)}
+    flags = {name: token[name] for name in _FLAGS if name in token}
+    return AddedToken(token["content"], special=special or token.get("special", False), **flags)
 
 
 class _Token:

@@ -125,7 +125,7 @@ def _cut(texts: Sequence[FlatTokens], room: int | None, stride: int, overflow: b
     whole = [np.zeros_like(length) for length in lengths]
     if room is None:
         return _Cuts(text_index=np.arange(len(lengths[0])), starts=whole, lengths=lengths)
-    widths = _share(lengths, room)
+    widths = share_room(lengths, room)
     if not overflow:
         kept = [np.minimum(length, width) for length, width in zip(lengths, widths, strict=True)]
         return _Cuts(text_index=np.arange(len(lengths[0])), starts=whole, lengths=kept)
@@ -148,7 +148,7 @@ def _cut(texts: Sequence[FlatTokens], room: int | None, stride: int, overflow: b
     return _Cuts(text_index=text_index, starts=starts, lengths=cut_lengths)
 
 
-def _share(lengths: Sequence[IntArray], room: int) -> list[IntArray]:
+def share_room(lengths: Sequence[IntArray], room: int) -> list[IntArray]:
     """Shares the room among the texts of each row: the shorter one of a pair keeps up to half of it."""
     if len(lengths) == 1:
         return [np.full_like(lengths[0], room)]
