@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Protocol, Self
 
@@ -165,6 +166,20 @@ class Notes:
         return [note]
 
 
+@contextmanager
+def counting(console: Console, noun: str, verb: str) -> Iterator[Callable[[], None]]:
+    """Shows how many there are so far, on a terminal; gives what to call for each."""
+    number = 0
+    with console.status(f"0 {noun}s {verb}") as shown:
+
+        def one_more() -> None:
+            nonlocal number
+            number += 1
+            shown.update(f"{plural(number, noun)} {verb}")
+
+        yield one_more
+
+
 def describe_start(event: RunStarted) -> Text:
     """What there is to do, in one line."""
     parts = [plural(event.num_files, "file"), plural(event.num_units, "unit")]
@@ -262,14 +277,15 @@ def summary(end: RunSummary) -> RenderableType:
         places.append(_place("read", f'pd.read_parquet("{end.output_url}")', "cyan"))
     if end.num_quarantined_units or end.num_bad_files:
         places.append(_place("reasons", f"{end.output_url.rstrip('/')}/_shardmill/quarantine/", "red"))
-    return Group(_headline(end), rows, *([Text()] if places else []), *places)
+    return Group(headline(end), rows, *([Text()] if places else []), *places)
 
 
 def _place(name: str, place: str, style: str) -> Text:
     return Text.assemble((f"  {name:<12}", "dim"), (place, style), overflow="ignore", no_wrap=True)
 
 
-def _headline(end: RunSummary) -> Text:
+def headline(end: RunSummary) -> Text:
+    """How a run ended, in one line."""
     took = duration(end.seconds)
     again = "run the same command again to go on from here"
     match end.state:

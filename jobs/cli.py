@@ -1,0 +1,261 @@
+"""The `shardmill` command. Each command builds a spec from its options, calls the code that does the work, and prints.
+
+The heavy libraries are imported by the commands that need them, so that `--help` and `status` answer at once.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+
+import typer
+
+from jobs import flags, reports
+from jobs.display import counting, run_display, summary
+from jobs.flags import Debug, JobFile, OutputFolder, Overrides, StorageOptions, Verbose
+from jobs.screen import console, exit_codes, log_to_stderr
+
+if TYPE_CHECKING:
+    from jobs.spec import JobSpec
+
+Command = TypeVar("Command", bound=Callable[..., None])
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Labels and embeds text corpora: text in, labelled Parquet out.",
+    epilog="New here? [bold]shardmill demo[/bold] shows the whole thing, offline, in a minute or two.",
+)
+
+
+def main() -> None:
+    """The console script."""
+    app(prog_name="shardmill")
+
+
+def _command(*examples: str) -> Callable[[Command], Command]:
+    """Makes a function a command: with examples in its help, with logging set up, and with our exit codes."""
+
+    def add(function: Command) -> Command:
+        @functools.wraps(function)
+        def command(*, verbose: bool, debug: bool, **options: Any) -> None:
+            log_to_stderr(verbose=verbose)
+            with exit_codes(debug=debug):
+                function(**options)
+
+        lines = "\n".join(f"  {example}" for example in examples)
+        app.command(epilog=f"[bold]Examples[/bold]\n{lines}")(command)
+        return function
+
+    return add
+
+
+@_command("shardmill demo", "shardmill demo --output /tmp/demo")
+def demo(
+    output: Annotated[Path, typer.Option(help="Where the results go.", metavar="DIR")] = Path("demo-output"),
+    verbose: Verbose = False,
+    debug: Debug = False,
+) -> None:
+    """Runs three small jobs on bundled text with bundled models, offline."""
+    from jobs.tour import tour
+
+    tour(output, console())
+
+
+@_command("shardmill run nightly.yaml", "shardmill run nightly.yaml --set workers.max=4 --set output.url=/tmp/try")
+def run(job: JobFile, overrides: Overrides = None, verbose: Verbose = False, debug: Debug = False) -> None:
+    """Does a job: all of it, or what is left of it. The same command resumes, however often."""
+    from jobs.spec import JobSpec
+
+    _run(JobSpec.from_yaml(job, overrides or ()))
+
+
+@_command(
+    "shardmill classify --model ./topics --input 'texts/*.parquet' --output labels --keep id",
+    "shardmill classify --model ./topics --input s3://corpus/2026 --output s3://labels/topics --top-k 3 --gpus 1",
+)
+def classify(
+    ctx: typer.Context,
+    model: flags.Model,
+    input: flags.InputUrl,
+    output: flags.OutputUrl,
+    text_column: flags.TextColumn = None,
+    text_pair: flags.TextPair = None,
+    format: flags.Format = None,
+    keep: flags.Keep = None,
+    compression: flags.Compression = None,
+    revision: flags.Revision = None,
+    dtype: flags.Dtype = None,
+    top_k: flags.TopK = None,
+    threshold: flags.Threshold = None,
+    function_to_apply: flags.FunctionToApply = None,
+    long_text: flags.LongText = None,
+    max_length: flags.MaxLength = None,
+    max_workers: flags.MaxWorkers = None,
+    gpus: flags.Gpus = None,
+    cpus: flags.Cpus = None,
+    name: flags.Name = None,
+    overrides: Overrides = None,
+    verbose: Verbose = False,
+    debug: Debug = False,
+) -> None:
+    """Gives every text a label and a score. The same command resumes."""
+    _run(_spec("classify", ctx))
+
+
+@_command(
+    "shardmill embed --model ./encoder --input texts.csv --output vectors --keep id",
+    "shardmill embed --model ./encoder --input s3://corpus/2026 --output s3://vectors --prefix 'query: ' --gpus 1",
+)
+def embed(
+    ctx: typer.Context,
+    model: flags.Model,
+    input: flags.InputUrl,
+    output: flags.OutputUrl,
+    text_column: flags.TextColumn = None,
+    text_pair: flags.TextPair = None,
+    format: flags.Format = None,
+    keep: flags.Keep = None,
+    compression: flags.Compression = None,
+    revision: flags.Revision = None,
+    dtype: flags.Dtype = None,
+    pooling: flags.Pooling = None,
+    normalize: flags.Normalize = None,
+    prefix: flags.Prefix = None,
+    dimensions: flags.Dimensions = None,
+    embedding_dtype: flags.EmbeddingDtype = None,
+    long_text: flags.LongText = None,
+    max_length: flags.MaxLength = None,
+    max_workers: flags.MaxWorkers = None,
+    gpus: flags.Gpus = None,
+    cpus: flags.Cpus = None,
+    name: flags.Name = None,
+    overrides: Overrides = None,
+    verbose: Verbose = False,
+    debug: Debug = False,
+) -> None:
+    """Gives every text a vector. The same command resumes."""
+    _run(_spec("embed", ctx))
+
+
+@_command(
+    "shardmill ner --model ./ner --input 'texts/*.jsonl' --output entities --keep id",
+    "shardmill ner --model ./ner --input s3://corpus/2026 --output s3://labels/ner --aggregation first --gpus 1",
+)
+def ner(
+    ctx: typer.Context,
+    model: flags.Model,
+    input: flags.InputUrl,
+    output: flags.OutputUrl,
+    text_column: flags.TextColumn = None,
+    format: flags.Format = None,
+    keep: flags.Keep = None,
+    compression: flags.Compression = None,
+    revision: flags.Revision = None,
+    dtype: flags.Dtype = None,
+    aggregation: flags.Aggregation = None,
+    ignore_labels: flags.IgnoreLabels = None,
+    stride: flags.Stride = None,
+    max_length: flags.MaxLength = None,
+    max_workers: flags.MaxWorkers = None,
+    gpus: flags.Gpus = None,
+    cpus: flags.Cpus = None,
+    name: flags.Name = None,
+    overrides: Overrides = None,
+    verbose: Verbose = False,
+    debug: Debug = False,
+) -> None:
+    """Finds the people, places and other entities in every text. The same command resumes."""
+    _run(_spec("ner", ctx))
+
+
+@_command("shardmill plan nightly.yaml", "shardmill plan nightly.yaml --set input.unit_bytes=50000000")
+def plan(job: JobFile, overrides: Overrides = None, verbose: Verbose = False, debug: Debug = False) -> None:
+    """Shows what `run` would do: files, units, rows, estimates. Writes nothing."""
+    from jobs.plan import make_plan
+    from jobs.spec import JobSpec
+
+    spec = JobSpec.from_yaml(job, overrides or ())
+    screen = console()
+    with screen.status("listing and planning the input …"):
+        made = make_plan(spec)
+    screen.print(reports.plan_report(made, name=spec.name, output_url=spec.output.url))
+
+
+@_command("shardmill preview nightly.yaml", "shardmill preview nightly.yaml -n 3 --set task.aggregation=first")
+def preview(
+    job: JobFile,
+    num_rows: Annotated[int, typer.Option("--rows", "-n", min=1, max=1000, help="How many rows.")] = 10,
+    overrides: Overrides = None,
+    verbose: Verbose = False,
+    debug: Debug = False,
+) -> None:
+    """Shows the first rows' results as a table. In this process, without Ray; writes nothing."""
+    from jobs.preview import first_results
+    from jobs.spec import JobSpec
+    from jobs.tables import results_table
+
+    spec = JobSpec.from_yaml(job, overrides or ())
+    screen = console()
+    with screen.status("loading the model, reading the first rows …"):
+        results = first_results(spec, num_rows)
+    screen.print(results_table(results, text=spec.input.text, title=spec.name))
+
+
+@_command("shardmill status labels", "shardmill status s3://labels/nightly-ner")
+def status(
+    output: OutputFolder, overrides: StorageOptions = None, verbose: Verbose = False, debug: Debug = False
+) -> None:
+    """Shows how far a job is, from its output folder alone."""
+    from pipeline.status import read_status
+    from pipeline.storage import Storage
+
+    storage = Storage.open(output, flags.storage_options(overrides, "output"))
+    console().print(reports.status_report(read_status(storage)))
+
+
+@_command("shardmill verify labels", "shardmill verify s3://labels/nightly-ner --quick")
+def verify(
+    output: OutputFolder,
+    quick: Annotated[bool, typer.Option("--quick", help="Trust the records: do not read the input again.")] = False,
+    overrides: StorageOptions = None,
+    verbose: Verbose = False,
+    debug: Debug = False,
+) -> None:
+    """Proves that every input row is in the output once, in order; exit code 1 if not."""
+    from pipeline.storage import Storage
+    from pipeline.verify import verify_output
+
+    screen = console()
+    storage = Storage.open(output, flags.storage_options(overrides, "output"))
+    input_storage = flags.storage_options(overrides, "input")
+    with counting(screen, "unit", "checked") as on_unit:
+        found = verify_output(storage, input_storage=input_storage, quick=quick, on_unit=on_unit)
+    screen.print(reports.verification_report(found, storage.url))
+    if not found.passed:
+        raise typer.Exit(1)
+
+
+def _spec(kind: str, ctx: typer.Context) -> JobSpec:
+    from jobs.spec import JobSpec
+
+    return JobSpec.from_dict(flags.spec_values(kind, ctx.params), ctx.params["overrides"] or ())
+
+
+def _run(spec: JobSpec) -> None:
+    from jobs.api import run as run_job
+
+    screen = console()
+    with run_display(screen) as display:
+        end = run_job(spec, on_event=display)
+    screen.print(summary(end))
+    raise typer.Exit(end.exit_code)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,90 @@
+"""What a run would do: the input listed and planned, and nothing written."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from jobs.spec import JobSpec
+from pipeline.errors import InputNotFound
+from pipeline.planner import BadFile, input_schema, list_files, plan_units
+from pipeline.plans import read_plans
+from pipeline.status import read_status
+from pipeline.storage import Storage
+from pipeline.units import InputFile, Unit
+
+FIRST_UNITS = 10
+FIRST_BAD_FILES = 10
+BYTES_A_TOKEN = 4  # of English text; fewer in most other languages
+
+
+@dataclass(slots=True, kw_only=True)
+class Plan:
+    """Totals, and the first units and bad files."""
+
+    num_files: int = 0
+    file_bytes: int = 0
+    formats: Counter[str] = field(default_factory=Counter)
+    num_files_before: int = 0  # planned by earlier runs
+    num_units_before: int = 0
+    num_done: int = 0  # units committed or given up by earlier runs
+    num_units: int = 0  # new ones
+    num_rows: int | None = 0  # of the new units, as everything from here on; None where some format does not tell
+    text_bytes: int = 0
+    first_units: list[Unit] = field(default_factory=list)
+    num_bad_files: int = 0
+    bad_files: list[tuple[str, str]] = field(default_factory=list)  # URL and reason of the first ones
+
+    @property
+    def num_tokens(self) -> float:
+        """A guess."""
+        return self.text_bytes / BYTES_A_TOKEN
+
+
+def make_plan(spec: JobSpec) -> Plan:
+    """Lists the input and plans what earlier runs have not.
+
+    Raises:
+        ShardmillError: as a run would.
+    """
+    plan = Plan()
+    output = Storage.open(spec.output.url, spec.output.storage)
+    known = _planned_before(plan, output)
+    files = list(list_files(spec.input))
+    input_schema(files, spec.input, spec.output.keep)
+    for planned in plan_units(_new_files(plan, files, known), spec.input):
+        if isinstance(planned, BadFile):
+            plan.num_bad_files += 1
+            if plan.num_bad_files <= FIRST_BAD_FILES:
+                plan.bad_files.append((planned.file.url, planned.reason))
+            continue
+        plan.num_units += 1
+        plan.text_bytes += planned.size_bytes
+        rows = planned.num_rows
+        plan.num_rows = None if plan.num_rows is None or rows is None else plan.num_rows + rows
+        if plan.num_units <= FIRST_UNITS:
+            plan.first_units.append(planned)
+    return plan
+
+
+def _planned_before(plan: Plan, output: Storage) -> set[tuple[str, str]]:
+    """Which versions of which files an earlier run has planned."""
+    try:
+        status = read_status(output)
+    except InputNotFound:
+        return set()  # the folder is yet to be made
+    plan.num_units_before = status.num_units
+    plan.num_done = status.num_committed + status.num_quarantined
+    return {(piece.file.url, piece.file.fingerprint) for unit in read_plans(output) for piece in unit.pieces}
+
+
+def _new_files(plan: Plan, files: list[InputFile], known: set[tuple[str, str]]) -> Iterator[InputFile]:
+    for file in files:
+        plan.num_files += 1
+        plan.file_bytes += file.size_bytes
+        plan.formats[file.format] += 1
+        if (file.url, file.fingerprint) in known:
+            plan.num_files_before += 1
+        else:
+            yield file

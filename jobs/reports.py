@@ -1,0 +1,184 @@
+"""What `plan`, `status` and `verify` print."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from rich.console import Group, RenderableType
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from jobs.wording import count, duration, one_line, plural, share, short, size
+
+if TYPE_CHECKING:  # `verify` brings in torch, which `status` should not wait for
+    from jobs.plan import Plan
+    from pipeline.status import OutputStatus
+    from pipeline.units import Unit
+    from pipeline.verify import Check, Verification
+
+STATES = {
+    "done": ("done", "bold green"),
+    "running": ("running", "bold cyan"),
+    "stale": ("stopped without a word: its driver is gone; run the job again to go on", "bold yellow"),
+    "interrupted": ("interrupted; run the job again to go on", "bold yellow"),
+    "failed": ("failed; run the job again to go on", "bold red"),
+    "unfinished": ("not finished; run the job again to go on", "bold yellow"),
+}
+
+
+def plan_report(plan: Plan, *, name: str, output_url: str) -> RenderableType:
+    """What a run would do: totals, then the first units."""
+    totals = _grid()
+    formats = ", ".join(f"{count(number)} {kind}" for kind, number in sorted(plan.formats.items()))
+    totals.add_row("files", count(plan.num_files), f"{size(plan.file_bytes)}; {formats}")
+    if plan.num_bad_files:
+        totals.add_row("bad files", Text(count(plan.num_bad_files), style="red"), "cannot be read; see below")
+    if plan.num_units_before:
+        to_do = plural(plan.num_units_before - plan.num_done, "unit") + " to do"
+        totals.add_row(
+            "before", count(plan.num_units_before), f"units of {plural(plan.num_files_before, 'file')}, {to_do}"
+        )
+    totals.add_row("new units" if plan.num_units_before else "units", count(plan.num_units), "")
+    if plan.num_units:
+        known = plan.num_rows is not None
+        totals.add_row("rows", count(plan.num_rows or 0) if known else "?", "" if known else "known once they are read")
+        totals.add_row("text", size(plan.text_bytes), "at a guess")
+        totals.add_row("tokens", short(plan.num_tokens), "at a guess: four bytes each")
+    lines: list[RenderableType] = [Text.assemble((name, "bold"), "  →  ", output_url), totals]
+    if plan.first_units:
+        lines += [Text(), _unit_table(plan)]
+    lines += [Text(f"✗ {url}: {one_line(reason, 300)}", style="red") for url, reason in plan.bad_files]
+    return Group(*lines)
+
+
+def _unit_table(plan: Plan) -> Table:
+    rest = plan.num_units - len(plan.first_units)
+    table = Table(header_style="bold", caption=f"and {plural(rest, 'more unit')}" if rest else None)
+    table.add_column("unit", no_wrap=True)
+    table.add_column("rows", justify="right")
+    table.add_column("bytes", justify="right")
+    table.add_column("from", overflow="fold")
+    for unit in plan.first_units:
+        rows = "?" if unit.num_rows is None else count(unit.num_rows)
+        table.add_row(unit.name, rows, size(unit.size_bytes), _origin(unit))
+    return table
+
+
+def _origin(unit: Unit) -> Text:
+    piece = unit.pieces[0]
+    shown = Text(piece.file.url.rsplit("/", 1)[-1])
+    if len(unit.pieces) > 1:
+        return shown.append(f" and {plural(len(unit.pieces) - 1, 'more file')}", style="dim")
+    if piece.start or piece.stop is not None:
+        of = {"parquet": "row groups", "arrow": "record batches", "arrow-stream": "record batches"}
+        end = "the end" if piece.stop is None else count(piece.stop)
+        shown.append(f" {of.get(piece.file.format, 'bytes')} {count(piece.start)} to {end}", style="dim")
+    return shown
+
+
+def status_report(status: OutputStatus) -> RenderableType:
+    """How far a job is."""
+    state, style = STATES[status.state]
+    run = status.last_run
+    bar = Table.grid(padding=(0, 1))
+    done = status.num_committed + status.num_quarantined
+    progress = f"{count(done)}/{count(status.num_units)} units ({share(done, status.num_units)})"
+    bar.add_row(
+        "  ", ProgressBar(total=max(status.num_units, 1), completed=done, width=40), Text(progress, style="bold")
+    )
+    facts = _grid()
+    rows = "" if status.num_rows is None else plural(status.num_rows, "row")
+    facts.add_row("committed", count(status.num_committed), rows)
+    if status.num_missing:
+        facts.add_row("to do", count(status.num_missing), "")
+    if status.num_quarantined:
+        facts.add_row("quarantine", Text(count(status.num_quarantined), style="red"), "units that could not be done")
+    if status.num_bad_files:
+        facts.add_row("bad files", Text(count(status.num_bad_files), style="red"), "could not be read")
+    lines: list[RenderableType] = [
+        Text.assemble((str(status.job.get("name", "?")), "bold"), "  ", (state, style)),
+        Text(f"  {status.output_url}", style="dim", overflow="ignore", no_wrap=True),
+        bar,
+        facts,
+    ]
+    if run is not None:
+        lines.append(_last_run(status))
+        if run.reason:
+            lines.append(Text(f"  {one_line(run.reason, 500)}", style="yellow"))
+    if status.num_quarantined or status.num_bad_files:
+        place = f"  reasons     {status.output_url}/_shardmill/quarantine/"
+        lines.append(Text(place, style="red", overflow="ignore", no_wrap=True))
+    return Group(*lines)
+
+
+def _last_run(status: OutputStatus) -> RenderableType:
+    run, age_s = status.last_run, status.heartbeat_age_s or 0.0
+    assert run is not None
+    facts = _grid()
+    began = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(run.started_at))
+    facts.add_row("last run", "", f"{began}, {duration(run.seconds)}, heard of {duration(age_s)} ago")
+    told = [plural(run.num_rows, "row"), f"{short(run.rows_per_s)} rows/s", f"{short(run.tokens_per_s)} tokens/s"]
+    if run.num_errors:
+        told.append(plural(run.num_errors, "error"))
+    facts.add_row("", "", " · ".join(told))
+    if status.state == "running":
+        left = f" · {duration(run.eta_s)} left" if run.eta_s is not None else ""
+        facts.add_row("", "", plural(run.num_workers, "worker") + left)
+    return facts
+
+
+MARKS = {"passed": ("✓", "green"), "failed": ("✗", "bold red"), "skipped": ("–", "dim")}
+
+
+def verification_report(found: Verification, output_url: str) -> RenderableType:
+    """The checks with their marks and counts, then what contradicts them."""
+    table = Table.grid(padding=(0, 2))
+    table.add_column()
+    table.add_column()
+    table.add_column(justify="right")
+    table.add_column(style="dim", overflow="fold")
+    for check in found.checks:
+        mark, style = MARKS[check.outcome]
+        checked = plural(check.num_checked, check.of) if check.num_checked else ""
+        table.add_row(Text(f"  {mark}", style=style), check.name, checked, _outcome(check))
+    problems = [
+        line
+        for check in found.checks
+        if check.num_problems
+        for line in (Text(f"\n✗ {check.name}", style="bold red"), *_problems(check))
+    ]
+    counts = [
+        plural(found.num_units, "unit"),
+        plural(found.num_rows, "row"),
+        f"{count(found.num_empty)} empty",
+        plural(found.num_errors, "error"),
+        f"{count(found.num_quarantined)} in quarantine",
+    ]
+    verdict = Text("all of it holds", style="bold green") if found.passed else Text("does not hold", style="bold red")
+    headline = Text.assemble(output_url, "  ", verdict, overflow="ignore", no_wrap=True)
+    return Group(headline, Text("  " + " · ".join(counts), style="dim"), Text(), table, *problems)
+
+
+def _outcome(check: Check) -> Text:
+    if check.num_problems:
+        return Text(plural(check.num_problems, "problem"), style="red")
+    return Text(one_line(check.remark, 200))
+
+
+def _problems(check: Check) -> list[Text]:
+    lines = [Text(f"  {problem}") for problem in check.problems]
+    if check.num_problems > len(check.problems):
+        lines.append(Text(f"  … and {count(check.num_problems - len(check.problems))} more", style="dim"))
+    return lines
+
+
+def _grid() -> Table:
+    """Name, number, remark."""
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column(style="dim", min_width=10)
+    grid.add_column(justify="right")
+    grid.add_column(style="dim")
+    grid.pad_edge = True
+    return grid

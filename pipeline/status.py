@@ -1,0 +1,118 @@
+"""How far a job is, from its output folder alone: no driver is asked, so any machine that sees the folder can tell."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from pipeline.errors import InputNotFound
+from pipeline.events import RunSummary
+from pipeline.ledger import split
+from pipeline.output import JOB, SUCCESS, committed, quarantined, read_job, runs
+from pipeline.plans import read_plans
+from pipeline.storage import Storage
+from pipeline.units import Unit
+
+STALE_AFTER_S = 60.0  # a driver writes its record every few seconds: this silent, it is gone
+
+State = Literal["done", "running", "stale", "interrupted", "failed", "unfinished"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OutputStatus:
+    """What an output folder says of its job."""
+
+    output_url: str
+    job: dict[str, Any]  # what `_shardmill/job.json` holds
+    state: State
+    num_units: int  # in all plans
+    num_committed: int  # of them
+    num_quarantined: int  # of them
+    num_bad_files: int  # in quarantine: files that could not be planned
+    num_rows: int | None  # in committed units, if the plans tell
+    last_run: RunSummary | None
+    heartbeat_age_s: float | None  # since the last run wrote its record
+
+    @property
+    def num_missing(self) -> int:
+        return self.num_units - self.num_committed - self.num_quarantined
+
+
+def read_status(output: Storage, *, now: float | None = None) -> OutputStatus:
+    """Reads the folder: one listing, the plans, the quarantine and the records of the runs.
+
+    Args:
+        output: the output folder; nothing is written there.
+        now: seconds since the epoch, to judge the age of the last heartbeat.
+
+    Raises:
+        InputNotFound: the folder is not there, or is none of ours.
+    """
+    job = read_output_job(output)
+    parts = set(committed(output))
+    given_up = {record.name for record in quarantined(output)}
+    known = parts | given_up
+    num_units = num_committed = num_quarantined = 0
+    num_rows: int | None = 0
+    for planned in read_plans(output):
+        for unit in resolve(planned, known):
+            num_units += 1
+            if unit.name in parts:
+                num_committed += 1
+                num_rows = None if num_rows is None or unit.num_rows is None else num_rows + unit.num_rows
+            elif unit.name in given_up:
+                num_quarantined += 1
+    history = runs(output)
+    last_run = history[-1] if history else None
+    age_s = None if last_run is None else (time.time() if now is None else now) - last_run.updated_at
+    return OutputStatus(
+        output_url=output.url,
+        job=job,
+        state=_state(last_run, age_s, finished=output.exists(SUCCESS)),
+        num_units=num_units,
+        num_committed=num_committed,
+        num_quarantined=num_quarantined,
+        num_bad_files=sum(name.startswith("file-") for name in given_up),
+        num_rows=num_rows,
+        last_run=last_run,
+        heartbeat_age_s=age_s,
+    )
+
+
+def resolve(planned: Unit, known: Collection[str]) -> tuple[Unit, ...]:
+    """A planned unit as it was worked on: itself, or the units of one file that it was cut into for a bad file's sake.
+
+    Args:
+        known: the names of what is committed or in quarantine.
+    """
+    if planned.name not in known and len(planned.pieces) > 1:
+        parts = split(planned)
+        if any(part.name in known for part in parts):
+            return parts
+    return (planned,)
+
+
+def read_output_job(output: Storage) -> dict[str, Any]:
+    """The job that an output folder belongs to.
+
+    Raises:
+        InputNotFound: the folder is not there, or is none of ours.
+    """
+    if not output.exists(JOB):
+        raise InputNotFound(
+            f"{output.url} is not an output folder of shardmill: there is no {JOB} in it. "
+            "Give the folder that the job file names as output.url."
+        )
+    return read_job(output)
+
+
+def _state(last_run: RunSummary | None, age_s: float | None, *, finished: bool) -> State:
+    if last_run is not None and last_run.state == "running":
+        return "running" if age_s is not None and age_s < STALE_AFTER_S else "stale"
+    if finished:
+        return "done"
+    if last_run is not None and last_run.state in ("interrupted", "failed"):
+        return "interrupted" if last_run.state == "interrupted" else "failed"
+    return "unfinished"
