@@ -14,8 +14,8 @@ from models.config import PretrainedConfig
 IGNORE_INDEX = -100
 
 
-def masked_lm_loss(logits: Tensor, labels: Tensor) -> Tensor:
-    """Mean cross entropy over labels [...] that are not -100; logits [..., V]. Serves token classification as well."""
+def token_loss(logits: Tensor, labels: Tensor) -> Tensor:
+    """Mean cross entropy over labels [B, T] that are not -100; logits [B, T, V], of words or of classes."""
     return functional.cross_entropy(
         logits.flatten(0, -2), labels.to(logits.device, torch.int64).flatten(), ignore_index=IGNORE_INDEX
     )

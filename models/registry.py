@@ -15,6 +15,10 @@ from models.hub import Source
 from models.modeling import PreTrainedModel
 from models.roberta.config import RobertaConfig
 from models.roberta.modeling import (
+    RobertaForCausalLM,
+    RobertaForMaskedLM,
+    RobertaForMultipleChoice,
+    RobertaForQuestionAnswering,
     RobertaForSequenceClassification,
     RobertaForTokenClassification,
     RobertaModel,
@@ -35,8 +39,12 @@ class Family:
 
 ROBERTA_MODELS: dict[str, type[PreTrainedModel]] = {
     "encoder": RobertaModel,
+    "causal-lm": RobertaForCausalLM,
+    "masked-lm": RobertaForMaskedLM,
     "sequence-classification": RobertaForSequenceClassification,
+    "multiple-choice": RobertaForMultipleChoice,
     "token-classification": RobertaForTokenClassification,
+    "question-answering": RobertaForQuestionAnswering,
 }
 
 FAMILIES: dict[str, Family] = {

@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from models.encoder import EncoderModel
-from models.heads import ForSequenceClassification, ForTokenClassification
+from models.heads import (
+    ForCausalLM,
+    ForMaskedLM,
+    ForMultipleChoice,
+    ForQuestionAnswering,
+    ForSequenceClassification,
+    ForTokenClassification,
+    LMHead,
+)
 from models.modeling import PreTrainedModel
+from models.outputs import ModelOutput
 from models.roberta.config import RobertaConfig
 from models.roberta.embeddings import RobertaEmbeddings
 from models.roberta.hf_weights import NAMES
@@ -24,8 +34,47 @@ class RobertaPreTrainedModel(PreTrainedModel):
 
 
 class RobertaModel(RobertaPreTrainedModel, EncoderModel):
+    """The encoder, or with `is_decoder` the decoder; see `EncoderModel`."""
+
     def __init__(self, config: RobertaConfig, add_pooling_layer: bool | None = True) -> None:
         super().__init__(config, embeddings=RobertaEmbeddings(config), add_pooling_layer=add_pooling_layer)
+
+
+class RobertaLMHead(LMHead):
+    """With GELU whatever the config's activation is."""
+
+    def __init__(self, config: RobertaConfig) -> None:
+        super().__init__(in_features=config.hidden_size, vocab_size=config.vocab_size)
+        self.dense = nn.Linear(config.hidden_size, config.hidden_size)
+        self.layer_norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+
+    def transform(self, states: Tensor) -> Tensor:
+        return cast(Tensor, self.layer_norm(functional.gelu(self.dense(states))))
+
+
+class RobertaForCausalLM(RobertaPreTrainedModel, ForCausalLM):
+    def __init__(self, config: RobertaConfig) -> None:
+        super().__init__(config, RobertaModel(config, add_pooling_layer=False))
+        self.lm_head = RobertaLMHead(config)
+        self.post_init()
+
+    @property
+    def output_head(self) -> LMHead:
+        return self.lm_head
+
+    def _caches(self, use_cache: bool | None, labels: Tensor | None) -> bool | None:
+        return use_cache if labels is None else False
+
+
+class RobertaForMaskedLM(RobertaPreTrainedModel, ForMaskedLM):
+    def __init__(self, config: RobertaConfig) -> None:
+        super().__init__(config, RobertaModel(config, add_pooling_layer=False))
+        self.lm_head = RobertaLMHead(config)
+        self.post_init()
+
+    @property
+    def output_head(self) -> LMHead:
+        return self.lm_head
 
 
 class RobertaClassificationHead(nn.Module):
@@ -38,6 +87,7 @@ class RobertaClassificationHead(nn.Module):
         self.out_proj = nn.Linear(config.hidden_size, config.num_labels)
 
     def forward(self, first_tokens: Tensor) -> Tensor:
+        """[N, H] to [N, L]."""
         hidden = torch.tanh(self.dense(self.dropout(first_tokens)))
         return cast(Tensor, self.out_proj(self.dropout(hidden)))
 
@@ -49,11 +99,52 @@ class RobertaForSequenceClassification(RobertaPreTrainedModel, ForSequenceClassi
         self.post_init()
 
 
+class RobertaForMultipleChoice(RobertaPreTrainedModel, ForMultipleChoice):
+    def __init__(self, config: RobertaConfig) -> None:
+        super().__init__(config, RobertaModel(config))
+        self.dropout = nn.Dropout(config.hidden_dropout_prob)
+        self.classifier = nn.Linear(config.hidden_size, 1)
+        self.post_init()
+
+    def forward(  # type: ignore[override]  # callers know which family they call by position
+        self,
+        input_ids: Tensor | None = None,
+        token_type_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        labels: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        head_mask: Tensor | None = None,
+        inputs_embeds: Tensor | None = None,
+        output_attentions: bool | None = None,
+        output_hidden_states: bool | None = None,
+        return_dict: bool | None = None,
+    ) -> ModelOutput | tuple[Any, ...]:
+        """The shared forward pass, with RoBERTa's own order of arguments."""
+        return super().forward(
+            input_ids=input_ids,
+            attention_mask=attention_mask,
+            token_type_ids=token_type_ids,
+            position_ids=position_ids,
+            head_mask=head_mask,
+            inputs_embeds=inputs_embeds,
+            labels=labels,
+            output_attentions=output_attentions,
+            output_hidden_states=output_hidden_states,
+            return_dict=return_dict,
+        )
+
+
 class RobertaForTokenClassification(RobertaPreTrainedModel, ForTokenClassification):
     def __init__(self, config: RobertaConfig) -> None:
         super().__init__(config, RobertaModel(config, add_pooling_layer=False))
         self.dropout = nn.Dropout(_head_dropout(config))
         self.classifier = nn.Linear(config.hidden_size, config.num_labels)
+        self.post_init()
+
+
+class RobertaForQuestionAnswering(RobertaPreTrainedModel, ForQuestionAnswering):
+    def __init__(self, config: RobertaConfig) -> None:
+        super().__init__(config, RobertaModel(config, add_pooling_layer=False))
         self.post_init()
 
 
