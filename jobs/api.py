@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from os import PathLike, fspath
 from typing import Any, Literal
 
@@ -101,13 +101,19 @@ def _columns(texts: Iterable[Text] | Iterable[tuple[Text, Text]]) -> tuple[pa.Ar
     if isinstance(texts, str):
         raise ValueError("texts: expected a list of texts, found a single one")
     rows = list(texts)
-    paired = [isinstance(row, tuple) for row in rows]
-    if any(paired):
-        if not all(paired) or any(len(row) != 2 for row in rows if row is not None):
-            raise ValueError("texts: expected texts, or pairs of two texts each, and not both")
-        return tuple(pa.array([row[place] for row in rows if row], pa.string()) for place in (0, 1))
+    if not any(isinstance(row, tuple) for row in rows):
+        return _column(rows), None
+    if not all(isinstance(row, tuple) and len(row) == 2 for row in rows):
+        raise ValueError("texts: expected texts, or pairs of two texts each, and not both")
+    firsts, seconds = zip(*rows, strict=True)
+    return _column(firsts), _column(seconds)
+
+
+def _column(texts: Sequence[Any]) -> pa.Array:
+    others = {type(text).__name__ for text in texts if not isinstance(text, str | None)}
+    if others:
+        raise ValueError(f"texts: expected texts, or pairs (tuples) of them, found {', '.join(sorted(others))}")
     try:
-        return pa.array(rows, pa.string()), None
-    except (pa.ArrowTypeError, pa.ArrowInvalid):
-        kinds = sorted({type(row).__name__ for row in rows if row is not None and not isinstance(row, str)})
-        raise ValueError(f"texts: expected texts, or pairs (tuples) of them, found {', '.join(kinds)}") from None
+        return pa.array(texts, pa.string())
+    except UnicodeEncodeError:
+        raise ValueError("texts: not valid Unicode: one of them holds half a surrogate pair") from None
