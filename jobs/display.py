@@ -88,7 +88,7 @@ class LineDisplay:
 
     def _print(self, line: str | Text) -> None:
         stamped = Text.assemble(time.strftime("%H:%M:%S  "), line)
-        self._console.print(stamped, soft_wrap=True)
+        self._console.print(stamped)
 
 
 class LiveDisplay:
@@ -117,7 +117,7 @@ class LiveDisplay:
         match event:
             case RunStarted():
                 self._started = event
-                self._console.print(describe_start(event), soft_wrap=True)
+                self._console.print(describe_start(event))
             case WorkerReady():
                 self._num_workers = event.num_workers
             case Heartbeat():
@@ -125,7 +125,7 @@ class LiveDisplay:
                 self._num_workers = event.num_workers
             case _:
                 for line in self._notes.take(event):
-                    self._console.print(line, soft_wrap=True)
+                    self._console.print(line)
 
     def _render(self) -> RenderableType:
         if self._started is None:
@@ -281,7 +281,7 @@ def summary(end: RunSummary) -> RenderableType:
 
 
 def _place(name: str, place: str, style: str) -> Text:
-    return Text.assemble((f"  {name:<12}", "dim"), (place, style), overflow="ignore", no_wrap=True)
+    return Text.assemble((f"  {name:<12}", "dim"), (place, style))
 
 
 def headline(end: RunSummary) -> Text:

@@ -99,7 +99,7 @@ def status_report(status: OutputStatus) -> RenderableType:
         facts.add_row("bad files", Text(count(status.num_bad_files), style="red"), "could not be read")
     lines: list[RenderableType] = [
         Text.assemble((str(status.job.get("name", "?")), "bold"), "  ", (state, style)),
-        Text(f"  {status.output_url}", style="dim", overflow="ignore", no_wrap=True),
+        Text(f"  {status.output_url}", style="dim"),
         bar,
         facts,
     ]
@@ -109,7 +109,7 @@ def status_report(status: OutputStatus) -> RenderableType:
             lines.append(Text(f"  {one_line(run.reason, 500)}", style="yellow"))
     if status.num_quarantined or status.num_bad_files:
         place = f"  reasons     {status.output_url}/_shardmill/quarantine/"
-        lines.append(Text(place, style="red", overflow="ignore", no_wrap=True))
+        lines.append(Text(place, style="red"))
     return Group(*lines)
 
 
@@ -157,7 +157,7 @@ def verification_report(found: Verification, output_url: str) -> RenderableType:
         f"{count(found.num_quarantined)} in quarantine",
     ]
     verdict = Text("all of it holds", style="bold green") if found.passed else Text("does not hold", style="bold red")
-    headline = Text.assemble(output_url, "  ", verdict, overflow="ignore", no_wrap=True)
+    headline = Text.assemble(output_url, "  ", verdict)
     return Group(headline, Text("  " + " · ".join(counts), style="dim"), Text(), table, *problems)
 
 

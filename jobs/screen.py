@@ -25,9 +25,9 @@ LINE_WIDTH = 120  # where there is no terminal to ask
 
 
 def console() -> Console:
-    """The console for results, on stdout. Text is printed as it is: no markup, no guessing at numbers."""
+    """The console for results, on stdout. Text is printed as it is: no markup, no guessing at numbers, no broken URLs."""
     width = None if sys.stdout.isatty() or "COLUMNS" in os.environ else LINE_WIDTH
-    return Console(width=width, markup=False, highlight=False, emoji=False)
+    return Console(width=width, soft_wrap=True, markup=False, highlight=False, emoji=False)
 
 
 def log_to_stderr(*, verbose: bool) -> None:
