@@ -175,7 +175,7 @@ class PreTrainedTokenizerFast(PreTrainedTokenizerBase):
         to_remove = len(first) + len(second or ()) - room
         if to_remove <= 0:
             return
-        if limits.truncation is TruncationStrategy.LONGEST_FIRST:
+        if limits.truncation is TruncationStrategy.LONGEST_FIRST or room == 0:
             texts = [first] if second is None else [first, second]
             for text, width in zip(texts, share_room([np.array(len(text)) for text in texts], room), strict=True):
                 _cut(text, int(width), limits)
@@ -184,7 +184,7 @@ class PreTrainedTokenizerFast(PreTrainedTokenizerBase):
         target = second if only_second else first
         if target is None:
             raise ValueError("truncation='only_second' needs a text_pair")
-        if len(target) <= to_remove and room:
+        if len(target) <= to_remove:
             raise ValueError(
                 f"the {'second' if only_second else 'first'} text has {len(target)} tokens, but {to_remove} must go to "
                 f"respect max_length {limits.max_length}; use truncation='longest_first' or a larger max_length"

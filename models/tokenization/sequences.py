@@ -133,10 +133,15 @@ class IdSequences(SpecialTokens):
 
     # -- whole rows ----------------------------------------------------------------------------------------------------
 
-    def prepare_for_model(self, ids: Ids, pair_ids: Ids | None = None, **options: Any) -> BatchEncoding:
-        """Truncates token ids, adds special tokens and pads; `options` are those of a call on text."""
+    def prepare_for_model(
+        self, ids: Ids, pair_ids: Ids | None = None, *, prepend_batch_axis: bool = False, **options: Any
+    ) -> BatchEncoding:
+        """Truncates token ids, adds special tokens and pads; `options` are those of a call on text.
+
+        Tensors are without an axis for the batch unless `prepend_batch_axis` asks for it.
+        """
         call = self._call_options(**options)
-        return self._finish([self._build_row(ids, pair_ids, call)], call, is_batch=False)
+        return self._finish_row(self._build_row(ids, pair_ids, call), call, prepend_batch_axis=prepend_batch_axis)
 
     def _build_row(self, ids: Ids, pair_ids: Ids | None, call: CallOptions) -> Columns:
         """One row of columns, truncated and with special tokens, not padded."""
@@ -190,21 +195,24 @@ class IdSequences(SpecialTokens):
             row["attention_mask"] = [1] * num_tokens
         return row
 
-    def _finish(self, rows: Sequence[Columns], call: CallOptions, *, is_batch: bool) -> BatchEncoding:
-        """Puts rows together: pads, and makes tensors if asked."""
+    def _finish_rows(self, rows: Sequence[Columns], call: CallOptions) -> BatchEncoding:
+        """Puts the rows of a batch together: pads, and makes tensors if asked."""
         columns: Columns = {name: [row[name] for row in rows] for name in rows[0]}
-        lengths = [len(ids) for ids in columns["input_ids"]]
-        if call.limits.max_length is None:
-            self._warn_if_too_long(max(lengths))
-        columns = pad_rows(columns, "input_ids", call.limits, self._fill_values())
         if call.return_length:
-            columns["length"] = lengths if is_batch else [len(ids) for ids in columns["input_ids"]]
-        if is_batch:
-            return BatchEncoding(columns, tensor_type=call.return_tensors)
-        single = {name: column[0] for name, column in columns.items()}
-        return BatchEncoding(
-            single, tensor_type=call.return_tensors, prepend_batch_axis=call.return_tensors is not None
-        )
+            columns["length"] = [len(ids) for ids in columns["input_ids"]]
+        return BatchEncoding(self._pad_rows(columns, call), tensor_type=call.return_tensors)
+
+    def _finish_row(self, row: Columns, call: CallOptions, *, prepend_batch_axis: bool) -> BatchEncoding:
+        """The same for one text; its length counts the padding."""
+        padded = {name: column[0] for name, column in self._pad_rows({k: [v] for k, v in row.items()}, call).items()}
+        if call.return_length:
+            padded["length"] = len(padded["input_ids"])
+        return BatchEncoding(padded, tensor_type=call.return_tensors, prepend_batch_axis=prepend_batch_axis)
+
+    def _pad_rows(self, columns: Columns, call: CallOptions) -> Columns:
+        if call.limits.max_length is None:
+            self._warn_if_too_long(max(len(ids) for ids in columns["input_ids"]))
+        return pad_rows(columns, "input_ids", call.limits, self._fill_values())
 
     def pad(
         self,
@@ -232,10 +240,10 @@ class IdSequences(SpecialTokens):
             raise ValueError(
                 f"expected an encoding with {main}, found the columns {', '.join(sorted(columns)) or '(none)'}"
             )
-        if return_attention_mask is None:
-            return_attention_mask = "attention_mask" in self.model_input_names
         if not columns[main]:
             return BatchEncoding(columns | ({"attention_mask": []} if return_attention_mask else {}))
+        if return_attention_mask is None:
+            return_attention_mask = "attention_mask" in self.model_input_names
         limits = resolve_limits(
             padding=padding,
             truncation=False,

@@ -49,7 +49,7 @@ class PreTrainedTokenizer(PreTrainedTokenizerBase):
             self._build_row(self._ids(first, call), None if second is None else self._ids(second, call), call)
             for first, second in rows
         ]
-        return self._finish(built, call, is_batch=is_batch)
+        return self._finish_rows(built, call) if is_batch else self._finish_row(built[0], call, prepend_batch_axis=True)
 
     def _ids(self, text: Text, call: CallOptions) -> Ids:
         options = {"split_special_tokens": call.split_special_tokens, **call.tokenize_options}
