@@ -10,6 +10,7 @@ import difflib
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import date
 from typing import Any
 
 from pydantic_core import ErrorDetails
@@ -80,6 +81,8 @@ def _explain(error: ErrorDetails, root: Schema) -> tuple[str, str]:
     text = f"expected {_expected(schema, root)}, found {found(error['input'], secret='storage' in names)}"
     if isinstance(error["input"], str):
         text += did_you_mean(error["input"], map(str, schema.get("enum", ())))
+    elif error["type"] == "string_type" and isinstance(error["input"], int | float | date):
+        text += "; put it in quotes"  # YAML takes some texts for numbers or dates
     return path, text
 
 

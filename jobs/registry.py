@@ -1,4 +1,4 @@
-"""The kinds of job. A new kind is one new file, and its class named in the two places here."""
+"""The kinds of job, told apart by their `type`. A new kind is one new file, and its class named here."""
 
 from __future__ import annotations
 
@@ -9,12 +9,5 @@ from pydantic import Field
 from jobs.classify import ClassifyTask
 from jobs.embed import EmbedTask
 from jobs.ner import NerTask
-from jobs.task import TaskOptions
-
-KINDS: dict[str, type[TaskOptions]] = {
-    "classify": ClassifyTask,
-    "embed": EmbedTask,
-    "ner": NerTask,
-}
 
 AnyTask = Annotated[ClassifyTask | EmbedTask | NerTask, Field(discriminator="type")]
