@@ -152,9 +152,9 @@ class BoundNer:
         """
         assert encoding.special is not None
         counted: Mask = ~encoding.special
-        if self.aggregation != "none" or encoding.text_index[-1:].tolist() == [encoding.num_sequences - 1]:
+        if self.aggregation != "none":
             return counted
-        follows = np.diff(encoding.text_index, prepend=-1) == 0
+        follows = np.diff(encoding.text_index, prepend=-1) == 0  # [N] whether the sequence goes on with a text
         is_followed = np.append(follows[1:], False)
         leading = self.num_special // 2  # as in <s> text </s>
         half = self.encoding.stride // 2

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from jobs import demo
 from jobs.classify import ClassifyTask
 from jobs.ner import NerTask
 from jobs.spec import JobSpec, parse_task
@@ -88,6 +89,10 @@ class TestReading:
     def test_is_frozen(self) -> None:
         with pytest.raises(Exception, match="frozen"):
             JobSpec.from_dict(minimal()).name = "other"  # type: ignore[misc]
+
+    @pytest.mark.parametrize("job", demo.jobs(), ids=lambda job: job.name)
+    def test_the_bundled_job_files(self, job: demo.DemoJob) -> None:
+        assert JobSpec.from_yaml(job.spec).name == f"demo-{job.name}"
 
     def test_task_alone(self) -> None:
         assert parse_task({"type": "classify", "top_k": "all"}) == ClassifyTask(top_k="all")
