@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from rich.console import Group, RenderableType
@@ -14,6 +15,7 @@ from jobs.wording import count, duration, one_line, plural, share, short, size
 
 if TYPE_CHECKING:  # `verify` brings in torch, which `status` should not wait for
     from jobs.plan import Plan
+    from pipeline.events import RunSummary
     from pipeline.status import OutputStatus
     from pipeline.units import Unit
     from pipeline.verify import Check, Verification
@@ -81,7 +83,6 @@ def _origin(unit: Unit) -> Text:
 def status_report(status: OutputStatus) -> RenderableType:
     """How far a job is."""
     state, style = STATES[status.state]
-    run = status.last_run
     bar = Table.grid(padding=(0, 1))
     done = status.num_committed + status.num_quarantined
     progress = f"{count(done)}/{count(status.num_units)} units ({share(done, status.num_units)})"
@@ -97,36 +98,33 @@ def status_report(status: OutputStatus) -> RenderableType:
         facts.add_row("quarantine", Text(count(status.num_quarantined), style="red"), "units that could not be done")
     if status.num_bad_files:
         facts.add_row("bad files", Text(count(status.num_bad_files), style="red"), "could not be read")
+    if status.last_run is not None:
+        for name, fact in _last_run(status.last_run, status):
+            facts.add_row(name, "", fact)
     lines: list[RenderableType] = [
         Text.assemble((str(status.job.get("name", "?")), "bold"), "  ", (state, style)),
         Text(f"  {status.output_url}", style="dim"),
         bar,
         facts,
     ]
-    if run is not None:
-        lines.append(_last_run(status))
-        if run.reason:
-            lines.append(Text(f"  {one_line(run.reason, 500)}", style="yellow"))
+    if status.last_run is not None and status.last_run.reason:
+        lines.append(Text(f"  {one_line(status.last_run.reason, 500)}", style="yellow"))
     if status.num_quarantined or status.num_bad_files:
-        place = f"  reasons     {status.output_url}/_shardmill/quarantine/"
-        lines.append(Text(place, style="red"))
+        lines.append(Text(f"  reasons     {status.output_url}/_shardmill/quarantine/", style="red"))
     return Group(*lines)
 
 
-def _last_run(status: OutputStatus) -> RenderableType:
-    run, age_s = status.last_run, status.heartbeat_age_s or 0.0
-    assert run is not None
-    facts = _grid()
-    began = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(run.started_at))
-    facts.add_row("last run", "", f"{began}, {duration(run.seconds)}, heard of {duration(age_s)} ago")
+def _last_run(run: RunSummary, status: OutputStatus) -> Iterator[tuple[str, str]]:
+    yield "last run", f"began {time.strftime('%Y-%m-%d %H:%M:%S', time.localtime(run.started_at))}"
     told = [plural(run.num_rows, "row"), f"{short(run.rows_per_s)} rows/s", f"{short(run.tokens_per_s)} tokens/s"]
     if run.num_errors:
         told.append(plural(run.num_errors, "error"))
-    facts.add_row("", "", " · ".join(told))
+    yield "", f"{' · '.join(told)}, in {duration(run.seconds)}"
     if status.state == "running":
-        left = f" · {duration(run.eta_s)} left" if run.eta_s is not None else ""
-        facts.add_row("", "", plural(run.num_workers, "worker") + left)
-    return facts
+        left = "" if run.eta_s is None else f" · {duration(run.eta_s)} left"
+        yield "", plural(run.num_workers, "worker") + left
+    if status.state in ("running", "stale"):
+        yield "", f"last heartbeat {duration(status.heartbeat_age_s or 0.0)} ago"
 
 
 MARKS = {"passed": ("✓", "green"), "failed": ("✗", "bold red"), "skipped": ("–", "dim")}

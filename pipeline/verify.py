@@ -67,7 +67,7 @@ class Verification:
     complete: Check = field(default_factory=lambda: Check(name="every planned unit is committed or in quarantine"))
     owned: Check = field(default_factory=lambda: Check(name="every part file belongs to one unit", of="file"))
     whole: Check = field(default_factory=lambda: Check(name="every part file is whole and is what it says", of="file"))
-    counts: Check = field(default_factory=lambda: Check(name="as many rows as the input has"))
+    counts: Check = field(default_factory=lambda: Check(name="as many rows as the input has", of="count"))
     order: Check = field(default_factory=lambda: Check(name="kept columns equal the input's, in order", of="row"))
     results: Check = field(default_factory=lambda: Check(name="rows without a text have no result", of="row"))
     errors: Check = field(default_factory=lambda: Check(name="errors are counted rightly"))
