@@ -7,10 +7,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from jobs.spec import JobSpec
-from pipeline.errors import InputNotFound
+from models import load_config
+from pipeline.loading import bind
 from pipeline.planner import BadFile, input_schema, list_files, plan_units
-from pipeline.plans import read_plans
-from pipeline.status import read_status
+from pipeline.resume import FileVersion, Progress, all_units, planned_files
+from pipeline.sizing import unit_bytes
 from pipeline.storage import Storage
 from pipeline.units import InputFile, Unit
 
@@ -53,7 +54,11 @@ def make_plan(spec: JobSpec) -> Plan:
     known = _planned_before(plan, output)
     files = list(list_files(spec.input))
     input_schema(files, spec.input, spec.output.keep)
-    for planned in plan_units(_new_files(plan, files, known), spec.input):
+    _, model_folder = bind(spec.model, spec.task)
+    size = spec.input.unit_bytes or unit_bytes(
+        load_config(model_folder), spec.workers, sum(file.size_bytes for file in files)
+    )
+    for planned in plan_units(_new_files(plan, files, known), spec.input, unit_bytes=size):
         if isinstance(planned, BadFile):
             plan.num_bad_files += 1
             if plan.num_bad_files <= FIRST_BAD_FILES:
@@ -68,18 +73,16 @@ def make_plan(spec: JobSpec) -> Plan:
     return plan
 
 
-def _planned_before(plan: Plan, output: Storage) -> set[tuple[str, str]]:
-    """Which versions of which files an earlier run has planned."""
-    try:
-        status = read_status(output)
-    except InputNotFound:
-        return set()  # the folder is yet to be made
-    plan.num_units_before = status.num_units
-    plan.num_done = status.num_committed + status.num_quarantined
-    return {(piece.file.url, piece.file.fingerprint) for unit in read_plans(output) for piece in unit.pieces}
+def _planned_before(plan: Plan, output: Storage) -> set[FileVersion]:
+    """Which versions of which files earlier runs have planned."""
+    progress = Progress.of(output)
+    for unit in all_units(output, progress):
+        plan.num_units_before += 1
+        plan.num_done += progress.is_over(unit)
+    return planned_files(output, progress)
 
 
-def _new_files(plan: Plan, files: list[InputFile], known: set[tuple[str, str]]) -> Iterator[InputFile]:
+def _new_files(plan: Plan, files: list[InputFile], known: set[FileVersion]) -> Iterator[InputFile]:
     for file in files:
         plan.num_files += 1
         plan.file_bytes += file.size_bytes

@@ -16,6 +16,8 @@ from pipeline.windows import windows
 
 logger = logging.getLogger(__name__)
 
+UNIT_BYTES = 16 << 20  # the rows and their order do not depend on it
+
 
 def first_results(spec: JobSpec, num_rows: int) -> pa.Table:
     """Kept columns, text and results of the first rows of the input. Writes nothing.
@@ -41,7 +43,7 @@ def read_input(spec: JobSpec) -> Iterator[RawBatch]:
     """The input's rows in the order in which a run takes them; files that cannot be planned are left out."""
     files = list(list_files(spec.input))
     schema = input_schema(files, spec.input, spec.output.keep)
-    for unit in plan_units(files, spec.input):
+    for unit in plan_units(files, spec.input, unit_bytes=UNIT_BYTES):
         if isinstance(unit, BadFile):
             logger.warning("left out %s: %s", unit.file.url, unit.reason)
             continue

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from pipeline.errors import InputNotFound
 from pipeline.events import RunSummary
-from pipeline.ledger import split
-from pipeline.output import JOB, SUCCESS, committed, quarantined, read_job, runs
-from pipeline.plans import read_plans
+from pipeline.output import JOB, SUCCESS, read_job, runs
+from pipeline.resume import Progress, all_units
 from pipeline.storage import Storage
-from pipeline.units import Unit
 
 STALE_AFTER_S = 60.0  # a driver writes its record every few seconds: this silent, it is gone
 
@@ -51,19 +48,16 @@ def read_status(output: Storage, *, now: float | None = None) -> OutputStatus:
         InputNotFound: the folder is not there, or is none of ours.
     """
     job = read_output_job(output)
-    parts = set(committed(output))
-    given_up = {record.name for record in quarantined(output)}
-    known = parts | given_up
+    progress = Progress.of(output)
     num_units = num_committed = num_quarantined = 0
     num_rows: int | None = 0
-    for planned in read_plans(output):
-        for unit in resolve(planned, known):
-            num_units += 1
-            if unit.name in parts:
-                num_committed += 1
-                num_rows = None if num_rows is None or unit.num_rows is None else num_rows + unit.num_rows
-            elif unit.name in given_up:
-                num_quarantined += 1
+    for unit in all_units(output, progress):
+        num_units += 1
+        if unit.name in progress.committed:
+            num_committed += 1
+            num_rows = None if num_rows is None or unit.num_rows is None else num_rows + unit.num_rows
+        elif progress.is_over(unit):
+            num_quarantined += 1
     history = runs(output)
     last_run = history[-1] if history else None
     age_s = None if last_run is None else (time.time() if now is None else now) - last_run.updated_at
@@ -74,24 +68,11 @@ def read_status(output: Storage, *, now: float | None = None) -> OutputStatus:
         num_units=num_units,
         num_committed=num_committed,
         num_quarantined=num_quarantined,
-        num_bad_files=sum(name.startswith("file-") for name in given_up),
+        num_bad_files=sum(name.startswith("file-") for name in progress.quarantined),
         num_rows=num_rows,
         last_run=last_run,
         heartbeat_age_s=age_s,
     )
-
-
-def resolve(planned: Unit, known: Collection[str]) -> tuple[Unit, ...]:
-    """A planned unit as it was worked on: itself, or the units of one file that it was cut into for a bad file's sake.
-
-    Args:
-        known: the names of what is committed or in quarantine.
-    """
-    if planned.name not in known and len(planned.pieces) > 1:
-        parts = split(planned)
-        if any(part.name in known for part in parts):
-            return parts
-    return (planned,)
 
 
 def read_output_job(output: Storage) -> dict[str, Any]:

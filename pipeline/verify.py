@@ -16,12 +16,13 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pipeline.engine import EMPTY_TEXT, NULL_TEXT
-from pipeline.errors import FileUnreadable
+from pipeline.errors import FileUnreadable, InputNotFound, StorageNotFound
 from pipeline.ledger import parent
-from pipeline.output import METADATA_KEY, PART_PREFIX, PART_SUFFIX, SUCCESS, committed, quarantined
+from pipeline.output import METADATA_KEY, PART_PREFIX, PART_SUFFIX, SUCCESS
 from pipeline.plans import read_plans
 from pipeline.reader import RawBatch, read_piece
-from pipeline.status import read_output_job, resolve
+from pipeline.resume import Progress
+from pipeline.status import read_output_job
 from pipeline.storage import Storage
 from pipeline.units import Piece, Unit
 
@@ -75,6 +76,7 @@ class Verification:
         default_factory=lambda: Check(name="_SUCCESS is there when all is done, and only then", of="file")
     )
     num_units: int = 0
+    num_compared: int = 0  # units whose rows were compared with the input's
     num_rows: int = 0
     num_empty: int = 0
     num_errors: int = 0
@@ -115,30 +117,30 @@ def verify_output(
         on_unit: called after each planned unit, for a display.
 
     Raises:
-        InputNotFound: the folder is none of ours.
-        StorageError: the output, or the input as a whole, cannot be read. What is wrong with one file is a problem that
-            a check tells.
+        InputNotFound: the folder is none of ours, or none of the input can be read again.
+        StorageError: storage refused. What is wrong with one file is a problem that a check tells.
     """
     job = read_output_job(output)
     source = None if quick else _Source(text=job["text"], text_pair=job["text_pair"], storage=input_storage or {})
     keep = job["keep"]
     found = Verification()
-    parts = set(committed(output))
-    given_up = {record.name for record in quarantined(output)}
-    known = parts | given_up
+    progress = Progress.of(output)
+    strays = set(progress.committed)
     next_starts: dict[tuple[str, str], int | None] = {}  # by file and version: where its next range must begin
     for planned in read_plans(output):
         _check_ranges(found.planned, planned, next_starts)
-        for unit in resolve(planned, known):
+        for unit in progress.resolve(planned):
             found.num_units += 1
-            found.complete.expect(unit.name in known, f"unit {unit.name} is missing: run the job again")
-            if unit.name in parts:
-                parts.discard(unit.name)
+            found.complete.expect(progress.is_over(unit), f"unit {unit.name} is missing: run the job again")
+            if unit.name in progress.committed:
+                strays.discard(unit.name)
                 _check_part(found, output, unit, source, keep)
-            elif unit.name in given_up:
+            elif progress.is_over(unit):
                 found.num_quarantined += 1
         on_unit()
-    _check_strays(found, parts)
+    if source is not None and found.whole.num_checked and not found.num_compared and found.counts.remark:
+        raise InputNotFound(f"{found.counts.remark}. --quick checks what the output says of itself.")
+    _check_strays(found, strays)
     _check_success(found, output)
     if quick:
         for check in (found.order, found.results, found.errors):
@@ -232,10 +234,10 @@ def _check_rows(
 ) -> None:
     """The rows of a part next to those that the input has now."""
     written = part.iter_batches(batch_size=BATCH_ROWS, columns=[*keep, "error"])
-    schema = pa.schema([part.schema_arrow.field(name) for name in keep])
+    kept = pa.schema([part.schema_arrow.field(name) for name in keep])
     row = num_extra = num_missing = num_empty = num_errors = 0
     try:
-        for ours, theirs in side_by_side(written, _input_rows(unit, source, keep, schema)):
+        for ours, theirs in side_by_side(written, _input_rows(unit, source, kept)):
             if ours is None or theirs is None:
                 num_extra += 0 if ours is None else ours.num_rows
                 num_missing += 0 if theirs is None else theirs.num_rows
@@ -246,11 +248,12 @@ def _check_rows(
             num_empty += _count(empty)
             num_errors += ours.num_rows - ours["error"].null_count - _count(empty)
             row += ours.num_rows
-    except FileUnreadable as error:
+    except (FileUnreadable, StorageNotFound) as error:
         # Not the job's fault: since it ran, the input has changed or gone.
         for check in (found.counts, found.order, found.results):
-            check.remark = f"not all input can be read again: {error}"
+            check.remark = f"not all input can be read again: {error}".rstrip(".")
         return
+    found.num_compared += 1
     found.counts.expect(
         not num_extra and not num_missing,
         f"{unit.output_name}: {row + num_extra} rows, its input has {row + num_missing}",
@@ -284,21 +287,28 @@ def _compare_results(check: Check, unit: Unit, ours: pa.RecordBatch, theirs: pa.
 _BLANK, _UNREADABLE = "\0blank", "\0unreadable"  # names that no column of the input has
 
 
-def _input_rows(unit: Unit, source: _Source, keep: Sequence[str], schema: pa.Schema) -> Iterator[pa.RecordBatch]:
-    """The kept columns of a unit's input, and which rows have no text or cannot be parsed."""
+def _input_rows(unit: Unit, source: _Source, kept: pa.Schema) -> Iterator[pa.RecordBatch]:
+    """The kept columns of a unit's input, in the types of its part, and which rows have no text or cannot be parsed."""
+    texts = [name for name in (source.text, source.text_pair) if name is not None and name not in kept.names]
+    schema = pa.schema([*kept, *((name, pa.string()) for name in texts)])
     for piece in unit.pieces:
         for batch in read_piece(
-            piece, text=source.text, text_pair=source.text_pair, keep=keep, storage_options=source.storage
+            piece,
+            text=source.text,
+            text_pair=source.text_pair,
+            keep=kept.names,
+            schema=schema,
+            storage_options=source.storage,
         ):
-            yield _with_marks(batch, schema)
+            yield _with_marks(batch)
 
 
-def _with_marks(batch: RawBatch, schema: pa.Schema) -> pa.RecordBatch:
+def _with_marks(batch: RawBatch) -> pa.RecordBatch:
     blank = pc.fill_null(pc.equal(pc.binary_length(pc.utf8_trim_whitespace(batch.texts)), 0), True)
     unreadable = np.zeros(len(batch.texts), dtype=bool)
     unreadable[list(batch.errors)] = True
-    columns = [batch.kept[name] for name in schema.names]
-    return pa.RecordBatch.from_arrays([*columns, blank, pa.array(unreadable)], [*schema.names, _BLANK, _UNREADABLE])
+    columns, names = batch.kept.columns, batch.kept.schema.names
+    return pa.RecordBatch.from_arrays([*columns, blank, pa.array(unreadable)], [*names, _BLANK, _UNREADABLE])
 
 
 def side_by_side(

@@ -196,6 +196,15 @@ def test_input_that_has_changed_since_is_told_and_is_no_fault(folder: LabelledFo
     assert found.order.num_checked == 30
 
 
+def test_input_that_is_gone_cannot_be_compared(folder: LabelledFolder) -> None:
+    (folder.root / "b.parquet").unlink()
+    assert verify_output(folder.output).passed
+    for path in folder.root.glob("*.parquet"):
+        path.unlink()
+    with pytest.raises(InputNotFound, match="--quick checks what the output says of itself"):
+        verify_output(folder.output)
+
+
 def test_order_cannot_be_told_without_kept_columns(folder: LabelledFolder) -> None:
     job = layout.read_job(folder.output) | {"keep": []}
     folder.output.write_bytes(layout.JOB, str(job).replace("'", '"').replace("None", "null").encode())
