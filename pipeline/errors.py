@@ -8,6 +8,7 @@
     ├── FileUnreadable                 4     no    file    damaged, truncated, not of its format
     │   └── FileChanged                4     no    file    not the file that was planned
     ├── StorageError                   4     no    run     refused, full, or not there
+    │   ├── StorageNotFound            4     no    run     no such object or bucket
     │   └── StorageUnavailable         4     yes   unit    throttled, timed out, reset
     ├── OutputConflict                 5     no    run     the folder holds another job, or a driver is at work
     ├── CommitConflict                 1     no    unit    somebody else committed this unit: stop, all is well
@@ -67,6 +68,14 @@ class StorageError(ShardmillError):
     """Storage refused, is full, or is not there; a retry does not help."""
 
     exit_code = 4
+
+
+class StorageNotFound(StorageError):
+    """No such object; or, with `container_missing`, not even the bucket in which it would lie."""
+
+    def __init__(self, message: str, *, container_missing: bool = False) -> None:
+        super().__init__(message)
+        self.container_missing = container_missing
 
 
 class StorageUnavailable(StorageError):

@@ -23,8 +23,8 @@ class InputFile:
 class Piece:
     """A range of one input file.
 
-    `start` and `stop` count row groups (parquet), record batches (arrow, arrow-stream) or bytes (jsonl, text: a line
-    belongs to the piece in which its first byte lies). `stop` None means to the end.
+    `start` and `stop` count row groups (parquet) or bytes (jsonl, text: a line belongs to the piece in which its first
+    byte lies; arrow, arrow-stream: between two messages). `stop` None means to the end.
     """
 
     file: InputFile

@@ -1,0 +1,182 @@
+"""CSV with a header, read from the beginning to the end: quoted values may hold newlines, so it cannot be cut.
+
+Empty lines are no rows.
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Callable, Iterator, Sequence
+from typing import BinaryIO
+
+import pyarrow as pa
+import pyarrow.csv as pacsv
+
+from pipeline.formats.lines import BYTE_ORDER_MARK, COMPRESSION_RATIO, NOT_UTF8, skip_line
+from pipeline.formats.rows import BLOCK_BYTES, MAX_ROW_BYTES, TOO_LONG, bad_row, cut, one_batch, parse_rows, settled
+from pipeline.formats.source import Block, Rows, Source, check_columns
+
+UNCLOSED = "a quote opens in this line and is never closed"
+
+# A quoted value, which can begin only where a value begins, with its closing quote if there is one; or a line's end.
+_QUOTED_OR_NEWLINE = re.compile(rb'(?:\A|(?<=[,\n]))"[^"]*(?:""[^"]*)*("?)|\n')
+
+
+class Csv:
+    def schema(self, source: Source) -> pa.Schema:
+        with source.open_decompressed() as file:
+            names, blocks = _header(source, _blocks(file))
+            first = next((block for block in blocks if isinstance(block, _Table)), None)
+        types = [pa.string()] * len(names) if first is None else first.inferred(len(names))
+        return pa.schema(list(zip(names, types, strict=True)))
+
+    def blocks(self, source: Source, texts: Sequence[str]) -> Iterator[Block]:
+        if size := source.file.size_bytes:
+            ratio = COMPRESSION_RATIO if source.file.compression else 1
+            yield Block(start=0, stop=None, num_rows=None, size_bytes=size * ratio)
+
+    def read(self, source: Source, start: int, stop: int | None, schema: pa.Schema, batch_rows: int) -> Iterator[Rows]:
+        with source.open_decompressed() as file:
+            names, blocks = _header(source, _blocks(file))
+            # Whether its values fit a type is seen row by row; only the names are the file's.
+            types = [schema.field(name).type if name in schema.names else pa.string() for name in names]
+            check_columns(source, pa.schema(list(zip(names, types, strict=True))), schema)
+            for block in blocks:
+                rows = bad_row(block, schema) if isinstance(block, str) else block.rows(names, schema)
+                yield from cut(rows, batch_rows)
+
+
+class _Table:
+    """Some whole rows: the bytes they lie in, and where in these each begins and ends."""
+
+    def __init__(self, body: bytes, spans: list[tuple[int, int]]) -> None:
+        self._body = body
+        self._spans = spans
+
+    def split(self) -> tuple[list[str], _Table]:
+        """The values of the first row, and the other rows."""
+        start, stop = self._spans[0]
+        num_values = self._num_values(0)
+        convert = pacsv.ConvertOptions(column_types=dict.fromkeys(_places(num_values), pa.string()))
+        (row,) = _table(self._body[start:stop], num_values, convert).to_pylist()
+        return list(row.values()), _Table(self._body, self._spans[1:])
+
+    def inferred(self, num_columns: int) -> list[pa.DataType]:
+        """Types that hold all rows that have as many values as there are columns."""
+        if not self._spans:
+            return [pa.string()] * num_columns
+        body = self._body[self._spans[0][0] : self._spans[-1][1]]
+        found = _table(body, num_columns, pacsv.ConvertOptions(), on_invalid=lambda row: "skip")
+        return [settled(column.type) for column in found.schema]
+
+    def rows(self, names: Sequence[str], schema: pa.Schema) -> Rows:
+        places = {column.name: f"{names.index(column.name)}" for column in schema}
+        return parse_rows(
+            len(self._spans),
+            lambda i, j: self._parse(i, j, len(names), places, schema),
+            lambda i: self._explain(i, len(names), places, schema),
+            schema,
+        )
+
+    def _parse(
+        self, start: int, stop: int, num_columns: int, places: dict[str, str], schema: pa.Schema
+    ) -> pa.RecordBatch:
+        """Parses the rows `start:stop`.
+
+        Raises:
+            ValueError: a row has too many or too few values, is not UTF-8, or does not fit the schema.
+        """
+        types = {places[column.name]: column.type for column in schema}
+        convert = pacsv.ConvertOptions(column_types=types, include_columns=list(types))
+        body = self._body[self._spans[start][0] : self._spans[stop - 1][1]]
+        return one_batch(_table(body, num_columns, convert).rename_columns(schema.names))
+
+    def _explain(self, row: int, num_columns: int, places: dict[str, str], schema: pa.Schema) -> str:
+        num_values = self._num_values(row)
+        if num_values != num_columns:
+            return f"the row has {num_values} values, the header {num_columns}"
+        for column in schema:
+            try:
+                self._parse(row, row + 1, num_columns, places, pa.schema([column]))
+            except ValueError:
+                what = NOT_UTF8 if pa.types.is_string(column.type) else f"its value is no {column.type}"
+                return f"column {column.name}: {what}"
+        return "the row cannot be read as CSV"
+
+    def _num_values(self, row: int) -> int:
+        found: list[int] = []
+
+        def note(invalid: pacsv.InvalidRow) -> str:
+            found.append(invalid.actual_columns)
+            return "skip"
+
+        start, stop = self._spans[row]
+        _table(self._body[start:stop], 1, pacsv.ConvertOptions(check_utf8=False), on_invalid=note)
+        return found[0] if found else 1
+
+
+def _table(
+    body: bytes,
+    num_columns: int,
+    convert: pacsv.ConvertOptions,
+    on_invalid: Callable[[pacsv.InvalidRow], str] | None = None,
+) -> pa.Table:
+    """Rows without a header; columns are named by their place, as a header may name two alike."""
+    return pacsv.read_csv(
+        pa.BufferReader(body),
+        read_options=pacsv.ReadOptions(use_threads=False, column_names=_places(num_columns), block_size=len(body) + 1),
+        parse_options=pacsv.ParseOptions(newlines_in_values=True, invalid_row_handler=on_invalid),
+        convert_options=convert,
+    )
+
+
+def _places(num_columns: int) -> list[str]:
+    return [str(place) for place in range(num_columns)]
+
+
+def _header(source: Source, blocks: Iterator[_Table | str]) -> tuple[list[str], Iterator[_Table | str]]:
+    """The column names, and the rows behind them."""
+    first = next(blocks, None)
+    if not isinstance(first, _Table):
+        raise source.unreadable(f"it has no header: {first or 'it is empty'}.")
+    names, rest = first.split()
+    return names, itertools.chain([rest], blocks)
+
+
+def _blocks(file: BinaryIO) -> Iterator[_Table | str]:
+    """Whole rows in blocks of about `BLOCK_BYTES`; text stands for one row that cannot be read, and says why."""
+    body = file.read(BLOCK_BYTES).removeprefix(BYTE_ORDER_MARK)
+    while body:
+        chunk = file.read(max(BLOCK_BYTES, len(body)))
+        body += chunk
+        spans, stop = _split(body, at_end=not chunk)
+        if spans:
+            yield _Table(body, spans)
+        body = body[stop:]
+        if body and (not chunk or len(body) > MAX_ROW_BYTES):
+            # No row ends here. A quote that is never closed costs the line it stands in; a line too long, itself.
+            newline = body.find(b"\n", 0, MAX_ROW_BYTES)
+            if newline >= 0 or not chunk:
+                yield UNCLOSED
+                body = body[newline + 1 :] if newline >= 0 else b""
+            else:
+                yield TOO_LONG
+                body = skip_line(file, body)[1]
+
+
+def _split(body: bytes, *, at_end: bool) -> tuple[list[tuple[int, int]], int]:
+    """Finds the rows that end in these bytes, which begin with a row; gives their places, and where the rest begins."""
+    spans = []
+    start = 0
+    for found in _QUOTED_OR_NEWLINE.finditer(body):
+        if found[0] == b"\n":
+            if body[start : found.start()] not in (b"", b"\r"):
+                spans.append((start, found.start()))
+            start = found.end()
+        elif found.end() == len(body) and not (at_end and found[1]):
+            return spans, start  # the quote is open; or what looks like its end may be the first of a doubled one
+    if at_end and start < len(body):
+        spans.append((start, len(body)))
+        start = len(body)
+    return spans, start

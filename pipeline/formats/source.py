@@ -1,0 +1,166 @@
+"""One input file, opened for a format; and what a format gives."""
+
+from __future__ import annotations
+
+import bz2
+import contextlib
+import gzip
+import lzma
+import os
+import struct
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, BinaryIO, Protocol, cast
+
+import pyarrow as pa
+import zstandard
+
+from pipeline.errors import FileChanged, FileUnreadable, ShardmillError
+from pipeline.storage import Storage
+from pipeline.units import InputFile
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Block:
+    """A range of a file that may become a piece of its own, in the counts of `Piece.start` and `stop`."""
+
+    start: int
+    stop: int | None
+    num_rows: int | None  # None where it cannot be told without reading the rows
+    size_bytes: int  # of text, as well as it can be told
+    divisible: bool = False  # start and stop are bytes, and it may be cut anywhere
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rows:
+    """Some rows of a file, in order."""
+
+    batch: pa.RecordBatch
+    errors: dict[int, str] = field(default_factory=dict)  # row in the batch -> why it could not be parsed; it is null
+
+
+class Format(Protocol):
+    """What is known of one file format. Without state; called from several threads."""
+
+    def schema(self, source: Source) -> pa.Schema:
+        """The columns of a file; where the format has no types, inferred from its first rows."""
+        ...
+
+    def blocks(self, source: Source, texts: Sequence[str]) -> Iterator[Block]:
+        """Where a file can be cut, in order and without gaps, without reading its rows. None for a file without rows.
+
+        Args:
+            texts: the columns by whose size blocks are measured, where the format tells.
+        """
+        ...
+
+    def read(self, source: Source, start: int, stop: int | None, schema: pa.Schema, batch_rows: int) -> Iterator[Rows]:
+        """The rows of a range, with exactly the columns and types of `schema`.
+
+        Raises:
+            FileUnreadable: it is damaged, lacks a column, or has another type there.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """An input file and the way to its bytes."""
+
+    file: InputFile
+    storage: Storage  # rooted at the file itself
+
+    @classmethod
+    def of(cls, file: InputFile, storage_options: Mapping[str, Any]) -> Source:
+        return cls(file=file, storage=Storage.open(file.url, storage_options))
+
+    @property
+    def url(self) -> str:
+        return self.file.url
+
+    def check_unchanged(self) -> None:
+        """Raises `FileChanged` unless the file is still the one that was listed."""
+        now = self.storage.stat()
+        if now is None or now.fingerprint != self.file.fingerprint:
+            found = "it is gone" if now is None else f"found {now.size_bytes} bytes with mark {now.fingerprint}"
+            raise FileChanged(
+                f"{self.url} is not the file that was planned ({self.file.size_bytes} bytes with mark "
+                f"{self.file.fingerprint}): {found}. Run the job again: it will be planned anew."
+            )
+
+    @contextlib.contextmanager
+    def open(self, *, buffer_bytes: int = 1 << 20) -> Iterator[BinaryIO]:
+        """The bytes as they are stored; seekable. What goes wrong inside becomes `FileUnreadable`."""
+        with self.reading(), self.storage.open_file(buffer_bytes=buffer_bytes) as file:
+            yield file
+
+    @contextlib.contextmanager
+    def open_decompressed(self) -> Iterator[BinaryIO]:
+        """The bytes after decompression; read from the beginning to the end."""
+        with self.open() as file, _decompressed(file, self.file.compression) as content:
+            yield content
+
+    @contextlib.contextmanager
+    def reading(self) -> Iterator[None]:
+        """Turns what libraries raise on damaged bytes into `FileUnreadable`, and lets our own errors through."""
+        try:
+            yield
+        except ShardmillError:
+            raise
+        except (
+            pa.ArrowException, EOFError, OSError, ValueError, struct.error, zlib.error, lzma.LZMAError,
+            zstandard.ZstdError,
+        ) as error:  # fmt: skip
+            raise self.unreadable(f"{type(error).__name__}: {str(error).partition(os.linesep)[0][:200]}") from error
+
+    def unreadable(self, reason: str) -> FileUnreadable:
+        return FileUnreadable(f"{self.url} cannot be read as {self.file.format}: {reason}")
+
+
+def _decompressed(file: BinaryIO, compression: str | None) -> contextlib.AbstractContextManager[BinaryIO]:
+    match compression:
+        case None:
+            return contextlib.nullcontext(file)
+        case "gzip":
+            return cast("contextlib.AbstractContextManager[BinaryIO]", gzip.GzipFile(fileobj=file))
+        case "bz2":
+            return cast("contextlib.AbstractContextManager[BinaryIO]", bz2.BZ2File(file))
+        case "xz":
+            return cast("contextlib.AbstractContextManager[BinaryIO]", lzma.LZMAFile(file))
+        case _:
+            reader = zstandard.ZstdDecompressor().stream_reader(file, read_across_frames=True)
+            return cast("contextlib.AbstractContextManager[BinaryIO]", reader)
+
+
+def is_text(kind: pa.DataType) -> bool:
+    """Whether values of this type are strings, whatever their layout."""
+    if pa.types.is_dictionary(kind):
+        return is_text(kind.value_type)
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))
+
+
+def check_columns(source: Source, found: pa.Schema, wanted: pa.Schema) -> None:
+    """Raises `FileUnreadable` unless the file has every wanted column with the type that holds for the job.
+
+    Strings may differ in layout, and a column of nothing but nulls fits any type.
+    """
+    for column in wanted:
+        kinds = [other.type for other in found if other.name == column.name]
+        if len(kinds) != 1:
+            has = "has it more than once" if kinds else f"has only {', '.join(sorted(found.names)) or 'none'}"
+            raise source.unreadable(f"the job's files have the column {column.name!r} ({column.type}); this one {has}.")
+        (kind,) = kinds
+        if not (kind.equals(column.type) or pa.types.is_null(kind) or (is_text(kind) and is_text(column.type))):
+            raise source.unreadable(
+                f"the column {column.name!r} is {column.type} in the job's first file, and {kind} here."
+            )
+
+
+def conformed(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
+    """The batch with the columns and types of `schema`, after `check_columns`; copies only what must be cast."""
+    columns = []
+    for column in schema:
+        values = batch.column(column.name)
+        columns.append(values if values.type.equals(column.type) else values.cast(column.type))
+    return pa.RecordBatch.from_arrays(columns, schema=schema)

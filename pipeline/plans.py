@@ -1,0 +1,89 @@
+"""Plans in the output folder: each is written once, and read back as a stream."""
+
+from __future__ import annotations
+
+import dataclasses
+import tempfile
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipeline.errors import StorageError
+from pipeline.storage import Storage
+from pipeline.units import InputFile, Piece, Unit
+
+FOLDER = "_shardmill/plans"
+CHUNK_UNITS = 1000  # held at a time, both ways
+
+_FILE = pa.struct(
+    [
+        pa.field("url", pa.string(), nullable=False),
+        pa.field("format", pa.string(), nullable=False),
+        pa.field("compression", pa.string()),
+        pa.field("size_bytes", pa.int64(), nullable=False),
+        pa.field("fingerprint", pa.string(), nullable=False),
+    ]
+)
+_PIECE = pa.struct(
+    [
+        pa.field("file", _FILE, nullable=False),
+        pa.field("start", pa.int64(), nullable=False),
+        pa.field("stop", pa.int64()),
+        pa.field("num_rows", pa.int64()),
+    ]
+)
+SCHEMA = pa.schema(
+    [
+        pa.field("name", pa.string(), nullable=False),
+        pa.field("pieces", pa.list_(_PIECE), nullable=False),
+        pa.field("size_bytes", pa.int64(), nullable=False),
+    ]
+)
+
+
+def write_plan(output: Storage, number: int, units: Iterable[Unit]) -> int:
+    """Writes a plan, as `units` come, and gives how many there were.
+
+    Raises:
+        CommitConflict: a plan of this number is there; another driver is at work.
+    """
+    remaining = iter(units)
+    num_units = 0
+    with tempfile.TemporaryDirectory(prefix="shardmill-plan-") as folder:
+        staged = Path(folder) / "plan.parquet"
+        with pq.ParquetWriter(staged, SCHEMA, compression="zstd") as writer:
+            while chunk := [dataclasses.asdict(unit) for unit in islice(remaining, CHUNK_UNITS)]:
+                writer.write_batch(pa.RecordBatch.from_pylist(chunk, schema=SCHEMA))
+                num_units += len(chunk)
+        output.put_file(staged, f"{FOLDER}/{number:05d}.parquet", exclusive=True)
+    return num_units
+
+
+def num_plans(output: Storage) -> int:
+    """How many plans there are; the number of the next one."""
+    return sum(1 for _ in output.list(FOLDER + "/"))
+
+
+def read_plans(output: Storage) -> Iterator[Unit]:
+    """The units of all plans, in the order in which they were planned.
+
+    Raises:
+        StorageError: a plan is damaged.
+    """
+    for entry in output.list(FOLDER + "/"):
+        try:
+            with output.open_file(entry.path) as file:
+                for batch in pq.ParquetFile(file).iter_batches(batch_size=CHUNK_UNITS, use_threads=False):
+                    yield from map(_unit, batch.to_pylist())
+        except pa.ArrowException as error:
+            raise StorageError(
+                f"{output.url_of(entry.path)} cannot be read: the plan is damaged. Restore it, or use another output."
+            ) from error
+
+
+def _unit(row: dict[str, object]) -> Unit:
+    pieces = tuple(Piece(**(piece | {"file": InputFile(**piece["file"])})) for piece in row["pieces"])  # type: ignore
+    return Unit(**(row | {"pieces": pieces}))  # type: ignore
