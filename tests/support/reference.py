@@ -16,7 +16,7 @@ import traceback
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
-from typing import Any, BinaryIO, ParamSpec, TypeVar
+from typing import BinaryIO, ParamSpec, TypeVar
 
 OVERLAY = Path(sys.prefix) / "reference-v4"
 ROOT = Path(__file__).resolve().parents[2]
