@@ -1,0 +1,184 @@
+"""One loaded model at work on windows of text: tokenize, forward, decode. No storage, no Ray, no threads of its own.
+
+Legend: R rows in a window, M of them with text, N token sequences (windows of long texts included), T tokens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+import torch
+from torch import Tensor
+
+from models.batch import TokenBatch
+from models.tokenization.flat import FlatEncoding
+from pipeline.batching import BatchPlan, plan_batches
+from pipeline.task import BoundTask
+
+ERROR_FIELD = pa.field("error", pa.string())
+NULL_TEXT = "text is null"
+EMPTY_TEXT = "text is empty"
+NOT_FINITE = "the model gave a result that is not finite"
+
+Outputs = tuple[npt.NDArray[np.generic], ...]
+
+# Tokens in one forward pass. Large enough to fill the device, small enough that activations stay in its caches (CPU) or
+# leave room for the model (GPU); see infra/benchmarks.
+_TOKEN_BUDGET = {"cpu": 4096, "cuda": 65536}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Window:
+    """A window of rows after tokenizing."""
+
+    num_rows: int  # R
+    rows: npt.NDArray[np.int64]  # [M] places in the window of the rows that have text
+    texts: Sequence[str]  # [M]
+    encoding: FlatEncoding
+    errors: dict[int, str]  # row -> why it has no result
+    num_empty: int  # rows whose text is null or blank; they are among `errors`
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Results:
+    """A window's result columns, in the order of its rows."""
+
+    columns: pa.RecordBatch  # the task's fields and `error`, R rows
+    num_empty: int
+    num_errors: int  # other than being empty
+    num_long: int  # texts that took several windows
+    num_tokens: int
+
+
+class Engine:
+    """A model, its tokenizer and its task.
+
+    `encode` and `decode` may run in other threads than `forward`; `forward` belongs to one thread.
+    """
+
+    def __init__(self, model: Any, tokenizer: Any, task: BoundTask, *, token_budget: int | None = None) -> None:
+        self.model = model
+        self.tokenizer = tokenizer
+        self.task = task
+        self.device: torch.device = next(model.parameters()).device
+        self.token_budget = token_budget or _TOKEN_BUDGET.get(self.device.type, _TOKEN_BUDGET["cpu"])
+        self.schema = pa.schema([*task.fields, ERROR_FIELD])
+
+    def annotate(self, texts: pa.Array, pairs: pa.Array | None = None) -> pa.RecordBatch:
+        """Gives the result columns and `error` for each text, in order."""
+        window = self.encode(texts, pairs)
+        return self.decode(window, self.forward(window)).columns
+
+    def encode(self, texts: pa.Array, pairs: pa.Array | None = None, *, errors: dict[int, str] | None = None) -> Window:
+        """Tokenizes the rows that have text.
+
+        Args:
+            texts: R strings.
+            pairs: R strings, for models that take pairs; a null second text counts as an empty one.
+            errors: rows that are known to be bad already, and why; they are left out.
+        """
+        reasons = dict(errors or {})
+        blank = pc.equal(pc.binary_length(pc.utf8_trim_whitespace(texts)), 0)
+        num_empty = 0
+        for row in np.flatnonzero(pc.fill_null(blank, True).to_numpy(zero_copy_only=False)).tolist():
+            if row not in reasons:
+                reasons[row] = EMPTY_TEXT if texts[row].is_valid else NULL_TEXT
+                num_empty += 1
+        has_text = np.ones(len(texts), dtype=bool)
+        has_text[list(reasons)] = False
+        rows = np.flatnonzero(has_text)
+        chosen: list[str] = texts.take(pa.array(rows)).to_pylist()
+        seconds = None if pairs is None else pc.fill_null(pairs.take(pa.array(rows)), "").to_pylist()
+        plan = self.task.encoding
+        encoding = self.tokenizer.encode_flat(
+            [plan.prefix + text for text in chosen] if plan.prefix else chosen,
+            seconds,
+            max_length=plan.max_length,
+            stride=plan.stride,
+            overflow=plan.overflow,
+            offsets=plan.offsets,
+        )
+        return Window(
+            num_rows=len(texts), rows=rows, texts=chosen, encoding=encoding, errors=reasons, num_empty=num_empty
+        )
+
+    @torch.inference_mode()
+    def forward(self, window: Window) -> Outputs:
+        """Runs the model over a window, batch by batch; outputs are in the order of the window's encoding."""
+        encoding = window.encoding
+        if encoding.num_sequences == 0:
+            return ()
+        plan = plan_batches(encoding.cu_seqlens, self.token_budget)
+        batches = self._batches(encoding, plan)
+        parts = list(zip(*(self.task.forward(self.model, batch) for batch in batches), strict=True))
+        place = plan.token_order if self.task.per_token else plan.order
+        return tuple(_restore(torch.cat(tensors), place) for tensors in parts)
+
+    def decode(self, window: Window, outputs: Outputs) -> Results:
+        """Turns outputs into columns, and puts them in the places of the rows that they belong to."""
+        encoding, errors = window.encoding, dict(window.errors)
+        if outputs:
+            decoded = self.task.decode(window.texts, encoding, outputs)
+            failed = decoded.errors | dict.fromkeys(self._not_finite(encoding, outputs), NOT_FINITE)
+            errors |= {int(window.rows[text]): reason for text, reason in failed.items()}
+            source = np.full(window.num_rows, -1, dtype=np.int64)
+            source[window.rows] = np.arange(len(window.rows))
+            source[list(errors)] = -1
+            places = pa.array(source, mask=source < 0)  # taking a null place gives a null
+            columns = [column.take(places) for column in decoded.columns]
+        else:
+            columns = [pa.nulls(window.num_rows, field.type) for field in self.task.fields]
+        reasons = pa.array([errors.get(row) for row in range(window.num_rows)], ERROR_FIELD.type)
+        return Results(
+            columns=pa.RecordBatch.from_arrays([*columns, reasons], schema=self.schema),
+            num_empty=window.num_empty,
+            num_errors=len(errors) - window.num_empty,
+            num_long=int(np.count_nonzero(np.bincount(encoding.text_index) > 1)),
+            num_tokens=encoding.num_tokens,
+        )
+
+    def _batches(self, encoding: FlatEncoding, plan: BatchPlan) -> Sequence[TokenBatch]:
+        ids = torch.from_numpy(encoding.input_ids[plan.token_order])
+        types = encoding.token_type_ids
+        token_types = None if types is None else torch.from_numpy(types[plan.token_order])
+        extras = {name: torch.from_numpy(values[plan.token_order]) for name, values in encoding.extras.items()}
+        return [
+            TokenBatch.from_flat(
+                ids[tokens],
+                plan.seqlens[sequences].tolist(),
+                token_type_ids=None if token_types is None else token_types[tokens],
+                extras={name: values[tokens] for name, values in extras.items()},
+                device=self.device,
+            )
+            for sequences, tokens in plan.batches()
+        ]
+
+    def _not_finite(self, encoding: FlatEncoding, outputs: Outputs) -> set[int]:
+        """Texts with NaN or infinity anywhere in their outputs."""
+        bad: set[int] = set()
+        for output in outputs:
+            if output.dtype.kind != "f":
+                continue
+            finite = np.isfinite(output)
+            if finite.all():
+                continue
+            places = np.flatnonzero(~finite.reshape(len(output), -1).all(axis=1))
+            if self.task.per_token:
+                places = np.searchsorted(encoding.cu_seqlens, places, side="right") - 1
+            bad.update(encoding.text_index[places].tolist())
+        return bad
+
+
+def _restore(sorted_output: Tensor, place: npt.NDArray[np.int64]) -> npt.NDArray[np.generic]:
+    """Puts rows that are in batch order back into the window's order, on the host."""
+    # numpy has no bfloat16
+    values = (sorted_output.float() if sorted_output.dtype == torch.bfloat16 else sorted_output).cpu().numpy()
+    restored = np.empty_like(values)
+    restored[place] = values
+    return restored

@@ -1,0 +1,262 @@
+"""One engine at work on units, its stages overlapping, across unit boundaries too. Plain Python: it knows no Ray.
+
+    submit ─▶ read ─▶ tokenize ─▶ forward ─▶ write ─▶ commit
+
+Every stage is a thread with a bounded queue before it: while one window is on the device the next is read and
+tokenized and the last is decoded and written. Memory holds a few windows, whatever the size of a unit.
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from pipeline.engine import Engine, Outputs, Results, Window
+from pipeline.errors import CommitConflict, WorkerError
+from pipeline.options import InputOptions, OutputOptions
+from pipeline.reader import RawBatch, read_piece
+from pipeline.storage import Storage
+from pipeline.units import Unit, UnitReport
+from pipeline.windows import windows
+from pipeline.writer import PartWriter
+
+logger = logging.getLogger(__name__)
+
+_QUEUED_WINDOWS = 2  # before each stage: one being made, one ready
+_END = None  # instead of a window: the unit has no more
+
+
+@dataclass(slots=True, eq=False)
+class _Work:
+    """A unit on its way through the stages. Each field is written by one stage only."""
+
+    unit: Unit
+    future: Future[UnitReport]
+    writer: PartWriter | None = None
+    stage_s: dict[str, float] = field(default_factory=dict)
+    num_empty: int = 0
+    num_errors: int = 0
+    num_long: int = 0
+    num_tokens: int = 0
+
+    @property
+    def over(self) -> bool:
+        """Failed at some stage: what is still on its way is dropped."""
+        return self.future.done()
+
+    @contextmanager
+    def timed(self, stage: str) -> Iterator[None]:
+        begun = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.stage_s[stage] = self.stage_s.get(stage, 0.0) + time.perf_counter() - begun
+
+
+class Replica:
+    """Turns units into committed part files, several in hand at once."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        *,
+        source: InputOptions,
+        input_schema: pa.Schema,
+        output: Storage,
+        options: OutputOptions,
+    ) -> None:
+        """
+        Args:
+            engine: the loaded model; from now on this replica's alone.
+            input_schema: the text and kept columns with the types that hold for the whole job.
+            output: where parts are committed.
+        """
+        self._engine = engine
+        self._source = source
+        self._input_schema = input_schema
+        self._output = output
+        self._options = options
+        kept = [input_schema.field(name) for name in options.keep]
+        self._schema = pa.schema([*kept, *engine.schema])
+        self._closed = False
+        self._to_read: queue.Queue[Any] = queue.Queue()
+        self._to_tokenize: queue.Queue[Any] = queue.Queue(_QUEUED_WINDOWS)
+        self._to_forward: queue.Queue[Any] = queue.Queue(_QUEUED_WINDOWS)
+        self._to_write: queue.Queue[Any] = queue.Queue(_QUEUED_WINDOWS)
+        self._threads = [
+            threading.Thread(target=self._read_all, name="read", daemon=True),
+            self._stage("tokenize", self._tokenize, self._to_tokenize, self._to_forward),
+            self._stage("forward", self._forward, self._to_forward, self._to_write),
+            self._stage("write", self._write, self._to_write, None),
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    def submit(self, unit: Unit) -> Future[UnitReport]:
+        """Queues a unit; the future gives its report once its part is committed, or the error that ended it."""
+        if self._closed:
+            raise WorkerError("the replica is closed")
+        work = _Work(unit=unit, future=Future())
+        self._to_read.put(work)
+        return work.future
+
+    def close(self) -> None:
+        """Finishes what was submitted, and ends the threads."""
+        self._closed = True
+        self._to_read.put(_END)
+        for thread in self._threads:
+            thread.join()
+
+    # The stages. Each takes (work, item) and gives the next stage's item; an error ends the unit, not the replica.
+
+    def _read_all(self) -> None:
+        while (work := self._to_read.get()) is not _END:
+            try:
+                for window in self._timed_read(work):
+                    if work.over:
+                        break
+                    self._to_tokenize.put((work, window))
+            except BaseException as error:
+                self._fail(work, error)
+            self._to_tokenize.put((work, _END))
+        self._to_tokenize.put(_END)
+
+    def _timed_read(self, work: _Work) -> Iterator[RawBatch]:
+        source = windows(
+            batch
+            for piece in work.unit.pieces
+            for batch in read_piece(
+                piece,
+                text=self._source.text,
+                text_pair=self._source.text_pair,
+                keep=self._options.keep,
+                schema=self._input_schema,
+                storage_options=self._source.storage,
+            )
+        )
+        while True:
+            with work.timed("read"):
+                window = next(source, None)
+            if window is None:
+                return
+            yield window
+
+    def _tokenize(self, work: _Work, batch: RawBatch | None) -> tuple[RawBatch, Window] | None:
+        if batch is None:
+            return _END
+        with work.timed("tokenize"):
+            return batch, self._engine.encode(batch.texts, batch.pairs, errors=batch.errors)
+
+    def _forward(self, work: _Work, item: tuple[RawBatch, Window] | None) -> tuple[RawBatch, Window, Outputs] | None:
+        if item is None:
+            return _END
+        with work.timed("forward"):
+            return *item, self._engine.forward(item[1])
+
+    def _write(self, work: _Work, item: tuple[RawBatch, Window, Outputs] | None) -> None:
+        if work.writer is None:
+            work.writer = PartWriter(self._schema, Path(tempfile.gettempdir()), compression=self._options.compression)
+        if item is None:
+            work.future.set_result(self._commit(work, work.writer))
+            return
+        batch, window, outputs = item
+        with work.timed("decode"):
+            results = self._engine.decode(window, outputs)
+            self._count(work, results)
+        with work.timed("write"):
+            columns = [*batch.kept.columns, *results.columns.columns]
+            work.writer.write(pa.RecordBatch.from_arrays(columns, schema=self._schema))
+
+    def _count(self, work: _Work, results: Results) -> None:
+        work.num_empty += results.num_empty
+        work.num_errors += results.num_errors
+        work.num_long += results.num_long
+        work.num_tokens += results.num_tokens
+
+    def _commit(self, work: _Work, writer: PartWriter) -> UnitReport:
+        with work.timed("commit"):
+            size = writer.close(
+                {
+                    "unit": work.unit.name,
+                    "num_rows": writer.num_rows,
+                    "num_empty": work.num_empty,
+                    "num_errors": work.num_errors,
+                    "num_tokens": work.num_tokens,
+                    "pieces": [
+                        {"url": piece.file.url, "fingerprint": piece.file.fingerprint, "start": piece.start,
+                         "stop": piece.stop}
+                        for piece in work.unit.pieces
+                    ],
+                }
+            )  # fmt: skip
+            try:
+                self._output.put_file(writer.path, work.unit.output_name, exclusive=True)
+            except CommitConflict:
+                # The part is whole, and a function of the unit alone: another attempt has done our work.
+                logger.info("unit %s was committed by another attempt", work.unit.name)
+            finally:
+                writer.discard()
+        return UnitReport(
+            name=work.unit.name,
+            num_rows=writer.num_rows,
+            num_empty=work.num_empty,
+            num_errors=work.num_errors,
+            num_long=work.num_long,
+            num_tokens=work.num_tokens,
+            output_bytes=size,
+            stage_s=dict(work.stage_s),
+            peak_memory_bytes=peak_memory_bytes(),
+        )
+
+    def _fail(self, work: _Work, error: BaseException) -> None:
+        if not work.future.done():
+            work.future.set_exception(error)
+
+    def _stage(
+        self,
+        name: str,
+        step: Callable[[_Work, Any], Any],
+        source: queue.Queue[Any],
+        sink: queue.Queue[Any] | None,
+    ) -> threading.Thread:
+        def loop() -> None:
+            while (got := source.get()) is not _END:
+                work, item = got
+                result = _END
+                if not work.over:
+                    try:
+                        result = step(work, item)
+                    except BaseException as error:
+                        self._fail(work, error)
+                if sink is None:
+                    if work.over and work.writer is not None:
+                        work.writer.discard()
+                elif item is _END or not work.over:
+                    sink.put((work, result))
+            if sink is not None:
+                sink.put(_END)
+
+        return threading.Thread(target=loop, name=name, daemon=True)
+
+
+def peak_memory_bytes() -> int:
+    """Most memory that this process has held so far; 0 where the system does not tell."""
+    try:
+        with open("/proc/self/status", encoding="ascii") as status:
+            for line in status:
+                if line.startswith("VmHWM:"):
+                    return int(line.split()[1]) * 1024
+    except OSError:
+        pass
+    return 0

@@ -1,0 +1,55 @@
+"""What is left to do: the plans less what is committed or in quarantine. It takes one listing; no input is read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from pipeline.ledger import split
+from pipeline.output import Quarantined, committed, quarantined
+from pipeline.plans import read_plans
+from pipeline.storage import Storage
+from pipeline.units import Unit
+
+FileVersion = tuple[str, str]  # URL and fingerprint
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """What an output folder holds."""
+
+    committed: frozenset[str]  # unit names
+    quarantined: dict[str, Quarantined]  # by unit name, or `file-<digest>`
+
+    @classmethod
+    def of(cls, output: Storage) -> Progress:
+        return cls(
+            committed=frozenset(committed(output)),
+            quarantined={record.name: record for record in quarantined(output)},
+        )
+
+    def resolve(self, planned: Unit) -> tuple[Unit, ...]:
+        """A planned unit as it was worked on: itself, or the units that it was cut into for a bad file's sake."""
+        if not self.is_over(planned) and len(planned.pieces) > 1:
+            parts = split(planned)
+            if any(self.is_over(part) for part in parts):
+                return parts
+        return (planned,)
+
+    def is_over(self, unit: Unit) -> bool:
+        """Committed, or given up."""
+        return unit.name in self.committed or unit.name in self.quarantined
+
+
+def all_units(output: Storage, progress: Progress) -> Iterator[Unit]:
+    """Every unit of every plan, in order."""
+    for planned in read_plans(output):
+        yield from progress.resolve(planned)
+
+
+def planned_files(output: Storage, progress: Progress) -> set[FileVersion]:
+    """Which versions of which files earlier runs have planned, or found to be unreadable."""
+    planned = {(piece.file.url, piece.file.fingerprint) for unit in read_plans(output) for piece in unit.pieces}
+    for record in progress.quarantined.values():
+        planned.update(zip(record.urls, record.fingerprints, strict=True))
+    return planned

@@ -1,0 +1,119 @@
+"""What the driver sees of its workers: who is ready, what was done, what failed, who is gone."""
+
+from __future__ import annotations
+
+import logging
+import queue
+import traceback
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Protocol
+
+from models.errors import ModelError
+from pipeline.errors import ShardmillError
+from pipeline.ledger import Failure
+from pipeline.loading import ReplicaRecipe
+from pipeline.replica import Replica
+from pipeline.units import Unit, UnitReport
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ready:
+    worker: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Done:
+    worker: str
+    report: UnitReport
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failed:
+    worker: str
+    unit: str
+    failure: Failure
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lost:
+    worker: str
+    reason: str
+    failure: Failure | None = None  # set when the worker could not even start
+
+
+Message = Ready | Done | Failed | Lost
+
+
+class Pool(Protocol):
+    """A set of workers. Used by one thread."""
+
+    def start(self, num_workers: int) -> None:
+        """Starts workers; each says `Ready` when its model is loaded."""
+        ...
+
+    def assign(self, worker: str, unit: Unit) -> None:
+        """Gives a unit to a worker; the worker answers with `Done` or `Failed`, or is `Lost`."""
+        ...
+
+    def poll(self, timeout_s: float) -> list[Message]:
+        """Waits until there is news, at most `timeout_s`."""
+        ...
+
+    def stop(self) -> None:
+        """Ends the workers; what they have in hand is dropped."""
+        ...
+
+
+class LocalPool:
+    """One replica in the driver's own process: for one device without a cluster, and for tests."""
+
+    def __init__(self, recipe: ReplicaRecipe) -> None:
+        self._recipe = recipe
+        self._replica: Replica | None = None
+        self._messages: queue.Queue[Message] = queue.Queue()
+
+    def start(self, num_workers: int) -> None:
+        self._replica = self._recipe.make()
+        self._messages.put(Ready(worker="local"))
+
+    def assign(self, worker: str, unit: Unit) -> None:
+        assert self._replica is not None
+        self._replica.submit(unit).add_done_callback(lambda future: self._report(unit, future))
+
+    def poll(self, timeout_s: float) -> list[Message]:
+        try:
+            return [self._messages.get(timeout=timeout_s)]
+        except queue.Empty:
+            return []
+
+    def stop(self) -> None:
+        if self._replica is not None:
+            self._replica.close()
+
+    def _report(self, unit: Unit, future: Future[UnitReport]) -> None:
+        error = future.exception()
+        if error is None:
+            self._messages.put(Done(worker="local", report=future.result()))
+        else:
+            self._messages.put(Failed(worker="local", unit=unit.name, failure=describe(error)))
+
+
+def describe(error: BaseException) -> Failure:
+    """An error as a plain value that crosses processes.
+
+    The message of an error that is not ours may quote the corpus (a conversion error names the value), so only errors
+    of the system and of torch keep theirs; of others class and place are told, and the rest goes to the debug log.
+    """
+    kind = type(error).__name__
+    if isinstance(error, ShardmillError):
+        return Failure(kind=kind, message=str(error), retry=error.retry, reach=error.reach)
+    if isinstance(error, ModelError):
+        return Failure(kind=kind, message=str(error), retry=False, reach="run")
+    logger.debug("a unit failed", exc_info=error)
+    frames = traceback.extract_tb(error.__traceback__)
+    place = f" at {frames[-1].filename.rsplit('/', 1)[-1]}:{frames[-1].lineno}" if frames else ""
+    told = f": {error}" if isinstance(error, (OSError, RuntimeError, MemoryError)) else ""
+    return Failure(kind=kind, message=f"{kind}{place}{told}")
