@@ -76,7 +76,7 @@ class LineDisplay:
             case WorkerReady() if not self._has_workers:
                 self._has_workers = True
                 self._print("first worker ready")
-            case Heartbeat():
+            case Heartbeat() if self._has_workers:
                 now = self._clock()
                 # At least five seconds apart, a minute apart from the twentieth minute on: a night's log stays short.
                 if now - self._last_line >= min(60.0, max(5.0, (now - self._began) / 20)):

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from jobs.spec import JobSpec
 from models import load_config
-from pipeline.loading import bind
+from pipeline.loading import ModelFiles
 from pipeline.planner import BadFile, input_schema, list_files, plan_units
 from pipeline.resume import FileVersion, Progress, all_units, planned_files
 from pipeline.sizing import unit_bytes
@@ -54,10 +54,7 @@ def make_plan(spec: JobSpec) -> Plan:
     known = _planned_before(plan, output)
     files = list(list_files(spec.input))
     input_schema(files, spec.input, spec.output.keep)
-    _, model_folder = bind(spec.model, spec.task)
-    size = spec.input.unit_bytes or unit_bytes(
-        load_config(model_folder), spec.workers, sum(file.size_bytes for file in files)
-    )
+    size = spec.input.unit_bytes or _unit_bytes(spec, files)
     for planned in plan_units(_new_files(plan, files, known), spec.input, unit_bytes=size):
         if isinstance(planned, BadFile):
             plan.num_bad_files += 1
@@ -71,6 +68,13 @@ def make_plan(spec: JobSpec) -> Plan:
         if plan.num_units <= FIRST_UNITS:
             plan.first_units.append(planned)
     return plan
+
+
+def _unit_bytes(spec: JobSpec, files: list[InputFile]) -> int:
+    """What a run chooses: by the size of the model."""
+    model = ModelFiles.of(spec.model)
+    config = load_config(model.path, revision=model.revision)
+    return unit_bytes(config, spec.workers, sum(file.size_bytes for file in files))
 
 
 def _planned_before(plan: Plan, output: Storage) -> set[FileVersion]:

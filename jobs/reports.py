@@ -73,8 +73,9 @@ def _origin(unit: Unit) -> Text:
     shown = Text(piece.file.url.rsplit("/", 1)[-1])
     if len(unit.pieces) > 1:
         return shown.append(f" and {plural(len(unit.pieces) - 1, 'more file')}", style="dim")
-    if piece.start or piece.stop is not None:
-        of = {"parquet": "row groups", "arrow": "record batches", "arrow-stream": "record batches"}
+    of = {"parquet": "row groups", "arrow": "record batches", "arrow-stream": "record batches"}
+    is_whole = not piece.start and piece.stop in (None, piece.file.size_bytes)
+    if piece.file.format in of or not is_whole:
         end = "the end" if piece.stop is None else count(piece.stop)
         shown.append(f" {of.get(piece.file.format, 'bytes')} {count(piece.start)} to {end}", style="dim")
     return shown

@@ -10,7 +10,6 @@ import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NoReturn
 
 import typer
 from rich.console import Console
@@ -18,6 +17,7 @@ from rich.text import Text
 
 from pipeline.errors import ShardmillError
 
+BUG = 1
 CANNOT_READ = 4
 INTERRUPTED = 130
 OUR_PACKAGES = ("jobs", "pipeline", "models")
@@ -25,7 +25,7 @@ LINE_WIDTH = 120  # where there is no terminal to ask
 
 
 def console() -> Console:
-    """The console for results, on stdout. Text is printed as it is: no markup, no guessing at numbers, no broken URLs."""
+    """The console for results, on stdout. Text is printed as it is: no markup, no colours by guess, no broken lines."""
     width = None if sys.stdout.isatty() or "COLUMNS" in os.environ else LINE_WIDTH
     return Console(width=width, soft_wrap=True, markup=False, highlight=False, emoji=False)
 
@@ -59,26 +59,24 @@ def exit_codes(*, debug: bool) -> Iterator[None]:
     """
     try:
         yield
-    except ShardmillError as error:
-        _stop(str(error), error.exit_code, error, debug)
     except KeyboardInterrupt:
         _print_error("interrupted: nothing is lost, run the same command again to go on from here")
         raise typer.Exit(INTERRUPTED) from None
     except (typer.Exit, BrokenPipeError):
         raise  # for typer to end the command with
     except Exception as error:
-        from models.errors import ModelError  # here, for `models` brings in torch, and most commands need none
+        exit_code = _exit_code(error)
+        if debug:
+            traceback.print_exception(error)
+        _print_error(str(error) if exit_code != BUG else _our_fault(error))
+        raise typer.Exit(exit_code) from None
 
-        if isinstance(error, ModelError):
-            _stop(str(error), CANNOT_READ, error, debug)
-        _stop(_our_fault(error), 1, error, debug)
 
-
-def _stop(message: str, exit_code: int, error: Exception, debug: bool) -> NoReturn:
-    if debug:
-        traceback.print_exception(error)
-    _print_error(message)
-    raise typer.Exit(exit_code) from None
+def _exit_code(error: Exception) -> int:
+    if isinstance(error, ShardmillError):
+        return error.exit_code
+    models = sys.modules.get("models.errors")  # not imported for this alone: it brings in torch
+    return CANNOT_READ if models is not None and isinstance(error, models.ModelError) else BUG
 
 
 def _print_error(message: str) -> None:

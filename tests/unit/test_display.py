@@ -78,10 +78,17 @@ def test_lines_say_what_there_is_to_do_and_how_far_it_is() -> None:
 
 
 def test_lines_of_progress_are_rare_and_the_rarer_the_longer_the_run() -> None:
-    first_minute = lines(*((float(second), BEAT) for second in range(60)))
-    assert len(first_minute) == 11
-    night = lines(*((float(second), BEAT) for second in range(8 * 3600)))
+    ready = (0.0, WorkerReady(worker="a", num_workers=1))
+    first_minute = lines(ready, *((float(second), BEAT) for second in range(60)))
+    assert len(first_minute) == 12
+    night = lines(ready, *((float(second), BEAT) for second in range(8 * 3600)))
     assert len(night) < 8 * 60 + 100
+
+
+def test_there_is_no_progress_before_there_is_a_worker() -> None:
+    assert lines((10, replace(BEAT, num_workers=0)), (20, WorkerReady(worker="a", num_workers=1))) == [
+        "first worker ready"
+    ]
 
 
 def test_lines_tell_of_trouble_at_once_and_on_one_line() -> None:
