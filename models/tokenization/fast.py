@@ -51,11 +51,14 @@ class PreTrainedTokenizerFast(PreTrainedTokenizerBase):
         self._backend = read_backend(tokenizer_file) if tokenizer_object is None else tokenizer_object
         self._backend.no_truncation()
         self._backend.no_padding()
-        known = {token.content for token in self._backend.get_added_tokens_decoder().values()}
-        declared = [token for _, token in sorted((added_tokens_decoder or {}).items())]
-        wanted = {token.content: token for token in [*self.all_special_tokens_extended, *declared]}
-        order = dict.fromkeys([*(token.content for token in declared), *wanted])
-        self._add_tokens([wanted[content] for content in order if content not in known], special=False)
+        self._declare_tokens((added_tokens_decoder or {}).items())
+
+    def _declare_tokens(self, declared: Iterable[tuple[int, AddedToken]]) -> None:
+        """Adds the tokens of the config, and those with a role, that the backend lacks or has with other flags."""
+        tokens = {token.content: token for _, token in sorted(declared)}
+        tokens |= {token.content: token for token in self.all_special_tokens_extended}
+        present = {repr(token) for token in self._backend.get_added_tokens_decoder().values()}  # == leaves flags out
+        self._add_tokens([token for token in tokens.values() if repr(token) not in present], special=False)
 
     @property
     def backend_tokenizer(self) -> Tokenizer:

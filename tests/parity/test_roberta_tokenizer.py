@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tokenizers import AddedToken
 
 from models.roberta.tokenizer import RobertaTokenizer, RobertaTokenizerFast
 from tests.support.reference import v4
@@ -297,18 +298,17 @@ def test_special_tokens(name: str, folder: Path) -> None:
     roles = ["bos", "eos", "unk", "sep", "pad", "cls", "mask"]
     calls = [Call(f"{role}_token") for role in roles] + [Call(f"{role}_token_id") for role in roles]
     calls += [Call(attribute) for attribute in (
-        "all_special_tokens", "all_special_ids", "special_tokens_map", "additional_special_tokens", "vocab_size", "get_vocab",
-        "__len__", "model_max_length", "model_input_names", "padding_side", "truncation_side", "clean_up_tokenization_spaces",
-        "is_fast", "pad_token_type_id", "max_len_single_sentence", "max_len_sentences_pair", "added_tokens_decoder",
-        "added_tokens_encoder", "get_added_vocab", "split_special_tokens", "name_or_path", "vocab_files_names",
+        "all_special_tokens", "all_special_ids", "special_tokens_map", "additional_special_tokens", "vocab_size",
+        "get_vocab", "__len__", "model_max_length", "model_input_names", "padding_side", "truncation_side",
+        "clean_up_tokenization_spaces", "is_fast", "pad_token_type_id", "max_len_single_sentence",
+        "max_len_sentences_pair", "added_tokens_decoder", "added_tokens_encoder", "get_added_vocab",
+        "split_special_tokens", "name_or_path", "vocab_files_names",
     ) if not (attribute == "vocab_files_names" and name == "RobertaTokenizer")]  # fmt: skip
     check(name, folder, calls, model_max_length=512)
 
 
 @ANY
 def test_added_tokens(name: str, folder: Path) -> None:
-    from tokenizers import AddedToken
-
     calls = [
         Call("add_tokens", (["newtok", "Hello", "brand new", "newtok"],)),
         Call("add_special_tokens", ({"additional_special_tokens": ["<x>", "<y>"]},)),
@@ -316,12 +316,13 @@ def test_added_tokens(name: str, folder: Path) -> None:
         Call("add_special_tokens", ({"pad_token": "<newpad>"},)),
         Call("add_tokens", ([AddedToken("strip", lstrip=True, rstrip=True), AddedToken("single", single_word=True)],)),
         Call("add_tokens", ("special!", True)),
-        Call("__len__"), Call("vocab_size"), Call("pad_token_id"), Call("additional_special_tokens"), Call("all_special_tokens"),
-        Call("added_tokens_encoder"), Call("add_special_tokens", ({"no_such_role": "x"},)),
+        Call("__len__"), Call("vocab_size"), Call("pad_token_id"), Call("additional_special_tokens"),
+        Call("all_special_tokens"), Call("added_tokens_encoder"), Call("add_special_tokens", ({"no_such_role": "x"},)),
     ]  # fmt: skip
     texts = [
-        "a newtok b", "anewtokb", "Hello newtoknewtok", "x <x> y<y>z <z>", "brand new  brand newer", "a strip b", "astripb", "a  strip  <x>",
-        "a single b", "asingle b", "a singleb", "single", "single,single single", "<newpad> <pad>", "special! x", "newtok<mask> newtok",
+        "a newtok b", "anewtokb", "Hello newtoknewtok", "x <x> y<y>z <z>", "brand new  brand newer", "a strip b",
+        "astripb", "a  strip  <x>", "a single b", "asingle b", "a singleb", "single", "single,single single",
+        "<newpad> <pad>", "special! x", "newtok<mask> newtok",
     ]  # fmt: skip
     calls += [call(text) for text in texts] + [Call("tokenize", (text,)) for text in texts]
     check(name, folder, calls)

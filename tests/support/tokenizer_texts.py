@@ -24,16 +24,19 @@ TRAINING_TEXT = [
 ]
 
 _PIECES = [
-    "", " ", "  ", "   \t ", "\n", "\r\n", "\n\n\n", "\u00a0", "\u3000", "\u200b", "\ufeff", "\u0085", "\u2028", "\x1c", "\x00",
-    "\x07\x08", "Hello", " Hello", "Hello ", "hello world", "HELLO", "don't", "DON'T", "we'll've", "it’s", "'s", " 's", "''",
-    "I'm you're they've he'd she'll", "123", "1234567890", "3.14", "1,234", "٣٤٥", "१२३", "１２３", "½", "²", "Ⅻ", "北京", "我爱北京天安门",
-    "北京Beijing北京", "日本語テキスト", "한국어 텍스트", "Привет мир", "ΣΊΣΥΦΟΣ", "İstanbul", "ß", "ﬁ", "שָׁלוֹם", "مرحبا", "ไทย",
-    "हिन्दी", "café", "cafe\u0301", "a\u0300\u0301\u0302", "\u0301", "Ångström", "A\u030angstro\u0308m", "🙂", "👩‍👩‍👧‍👦", "👍🏽", "🇫🇷🇩🇪",
-    "❤️", "🏴󠁧󠁢󠁥󠁮󠁧󠁿", "𝔘𝔫𝔦𝔠𝔬𝔡𝔢", "𠀀𠀁", "\U0010ffff", "\ue000", "\u0378", "<mask>", " <mask>", "<mask> ", "  <mask>  ", "<s>",
-    "</s>", "<pad>", "<unk>", "<s>text</s>", "a<mask>b", "<mask><mask>", "< mask >", "<MASK>", "<mask", "</s></s>", "x </s> y",
-    "https://example.com/a?b=c&d=e#f", "someone@example.org", "C:\\path\\file.txt", "for i in range(10):\n    x[i] += 1\n", "{}[]()<>",
-    "!!!", "...", "…", "—–-", "“quotes”", "a_b_c", "snake_case camelCase", "#hashtag @user", "$1,000.50", "50%", "a" * 100,
-    "ab" * 60, "x" * 33, "=" * 50, "Ġ", "ĠHello", "Ċ", "\\n", "\u202eabc\u202c", "a\u00adb", "\t tab", "trailing   ", "   leading",
+    "", " ", "  ", "   \t ", "\n", "\r\n", "\n\n\n", "\u00a0", "\u3000", "\u200b", "\ufeff", "\u0085", "\u2028",
+    "\x1c", "\x00", "\x07\x08", "Hello", " Hello", "Hello ", "hello world", "HELLO", "don't", "DON'T", "we'll've",
+    "it’s", "'s", " 's", "''", "I'm you're they've he'd she'll", "123", "1234567890", "3.14", "1,234", "٣٤٥",
+    "१२३", "１２３", "½", "²", "Ⅻ", "北京", "我爱北京天安门", "北京Beijing北京", "日本語テキスト",
+    "한국어 텍스트", "Привет мир", "ΣΊΣΥΦΟΣ", "İstanbul", "ß", "ﬁ", "שָׁלוֹם", "مرحبا", "ไทย", "हिन्दी", "café",
+    "cafe\u0301", "a\u0300\u0301\u0302", "\u0301", "Ångström", "A\u030angstro\u0308m", "🙂", "👩‍👩‍👧‍👦",
+    "👍🏽", "🇫🇷🇩🇪", "❤️", "🏴󠁧󠁢󠁥󠁮󠁧󠁿", "𝔘𝔫𝔦𝔠𝔬𝔡𝔢", "𠀀𠀁", "\U0010ffff", "\ue000", "\u0378", "<mask>", " <mask>",
+    "<mask> ", "  <mask>  ", "<s>", "</s>", "<pad>", "<unk>", "<s>text</s>", "a<mask>b", "<mask><mask>",
+    "< mask >", "<MASK>", "<mask", "</s></s>", "x </s> y", "https://example.com/a?b=c&d=e#f",
+    "someone@example.org", "C:\\path\\file.txt", "for i in range(10):\n    x[i] += 1\n", "{}[]()<>", "!!!", "...",
+    "…", "—–-", "“quotes”", "a_b_c", "snake_case camelCase", "#hashtag @user", "$1,000.50", "50%", "a" * 100,
+    "ab" * 60, "x" * 33, "=" * 50, "Ġ", "ĠHello", "Ċ", "\\n", "\u202eabc\u202c", "a\u00adb", "\t tab",
+    "trailing   ", "   leading",
 ]  # fmt: skip
 
 _PARTNERS = ["Hello", " x ", "北京", "<mask>", "'s", "12", "\n", "é", "🙂", "</s>"]

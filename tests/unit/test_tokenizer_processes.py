@@ -1,0 +1,93 @@
+"""One tokenizer in several threads and processes."""
+
+from __future__ import annotations
+
+import copy
+import multiprocessing
+import pickle
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from models.roberta.tokenizer import RobertaTokenizer, RobertaTokenizerFast
+from tests.support.tokenizer_texts import AWKWARD_TEXTS, write_byte_level_files
+
+CLASSES = [RobertaTokenizer, RobertaTokenizerFast]
+
+FORK_AFTER_USE = """
+import os, sys
+from models.roberta.tokenizer import RobertaTokenizerFast
+tokenizer = RobertaTokenizerFast.from_pretrained(sys.argv[1])
+texts = ["some text"] * 100
+expected = tokenizer(texts)["input_ids"]
+child = os.fork()
+if child == 0:
+    os._exit(0 if tokenizer(texts)["input_ids"] == expected else 1)
+_, status = os.waitpid(child, 0)
+assert "TOKENIZERS_PARALLELISM" not in os.environ
+sys.exit(os.waitstatus_to_exitcode(status))
+"""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_byte_level_files(tmp_path_factory.mktemp("roberta"))
+
+
+def encode(tokenizer: Any) -> list[list[int]]:
+    return list(tokenizer(AWKWARD_TEXTS)["input_ids"])
+
+
+@pytest.mark.parametrize("tokenizer_class", CLASSES)
+def test_pickles_with_what_was_added(tokenizer_class: Any, folder: Path) -> None:
+    tokenizer = tokenizer_class.from_pretrained(folder, truncation_side="left")
+    tokenizer.add_tokens(["newtok"])
+    for again in (pickle.loads(pickle.dumps(tokenizer)), copy.deepcopy(tokenizer)):
+        assert encode(again) == encode(tokenizer)
+        assert again.encode("a newtok") == tokenizer.encode("a newtok")
+        assert again.truncation_side == "left"
+        assert again.special_tokens_map == tokenizer.special_tokens_map
+
+
+@pytest.mark.parametrize("tokenizer_class", CLASSES)
+def test_encodings_pickle(tokenizer_class: Any, folder: Path) -> None:
+    encoding = tokenizer_class.from_pretrained(folder)(["some text", "more of it"], padding=True, return_tensors="pt")
+    again = pickle.loads(pickle.dumps(encoding))
+    assert (again["input_ids"] == encoding["input_ids"]).all()
+    assert again.is_fast == encoding.is_fast
+    if again.is_fast:
+        assert again.tokens(1) == encoding.tokens(1)
+
+
+def test_works_in_a_spawned_process(folder: Path) -> None:
+    tokenizer = RobertaTokenizerFast.from_pretrained(folder)
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        assert pool.apply(encode, (tokenizer,)) == encode(tokenizer)
+
+
+def test_works_in_a_forked_process_without_a_warning(folder: Path) -> None:
+    root = Path(__file__).resolve().parents[2]
+    command = [sys.executable, "-c", FORK_AFTER_USE, str(folder)]
+    finished = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=60, check=False)
+    assert (finished.returncode, finished.stderr) == (0, "")
+
+
+def test_threads_do_not_disturb_each_other(folder: Path) -> None:
+    tokenizer = RobertaTokenizerFast.from_pretrained(folder)
+    texts = AWKWARD_TEXTS[-40:]
+
+    def flat(_: int) -> list[int]:
+        return list(tokenizer.encode_flat(texts).input_ids.tolist())
+
+    def cut(max_length: int) -> list[list[int]]:
+        return list(tokenizer(texts, truncation=True, max_length=max_length, padding=True)["input_ids"])
+
+    expected_flat, expected_cut = flat(0), [cut(n) for n in range(4, 12)]
+    with ThreadPoolExecutor(4) as threads:
+        whole = [threads.submit(flat, n) for n in range(8)]
+        assert list(threads.map(cut, range(4, 12))) == expected_cut
+        assert all(one.result() == expected_flat for one in whole)
