@@ -34,11 +34,12 @@ class XIELU(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.alpha_p = nn.Parameter(torch.empty(1))
-        self.alpha_n = nn.Parameter(torch.empty(1))
+        # In bfloat16 whatever the model's dtype: that is what checkpoints have, and trained with.
+        self.alpha_p = nn.Parameter(torch.empty(1, dtype=torch.bfloat16))
+        self.alpha_n = nn.Parameter(torch.empty(1, dtype=torch.bfloat16))
         # Constants, but checkpoints have them.
-        self.register_buffer("beta", torch.empty(()))
-        self.register_buffer("eps", torch.empty(()))
+        self.register_buffer("beta", torch.empty((), dtype=torch.bfloat16))
+        self.register_buffer("eps", torch.empty((), dtype=torch.bfloat16))
         self.reset_parameters()
 
     def reset_parameters(self) -> None:

@@ -119,7 +119,8 @@ class PretrainedConfig:
         """
         for name, value in overrides.items():
             if not hasattr(self, name):
-                raise ConfigError(f"{type(self).__name__} has no field {name!r}{suggest(name, self.to_dict())}")
+                closest = suggest(name, [*self.to_dict(), "num_labels"])
+                raise ConfigError(f"{type(self).__name__} has no field {name!r}{closest}")
             if name == "dtype":
                 name = "torch_dtype"  # the setter parses
             elif name == "id2label":

@@ -135,7 +135,14 @@ class EncoderModel(PreTrainedModel):
         """Hidden states [T, H] of a packed batch, and the pooler's output [N, H] where there is a pooler.
 
         The numbers are those of the padded forward pass, up to rounding.
+
+        Raises:
+            ValueError: a sequence is longer than `config.max_tokens`.
         """
+        if batch.max_seqlen > self.config.max_tokens:
+            raise ValueError(
+                f"expected sequences of at most {self.config.max_tokens} tokens; found one of {batch.max_seqlen}"
+            )
         layout = PackedLayout.of(batch, causal=self.config.is_decoder)
         inputs = {"token_type_ids": batch.token_type_ids, **batch.extras}
         embedded = self.embeddings(

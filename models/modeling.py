@@ -121,9 +121,12 @@ class PreTrainedModel(nn.Module):
         )
         resolved = self._resolve_dtype(dtype, matching.filled)
         self.config.dtype = resolved
-        values = {name: tensor.to(resolved) for name, tensor in matching.filled.items()}
+        # A module may insist on a dtype of its own.
+        default = torch.get_default_dtype()
+        dtypes = {name: resolved if empty.dtype == default else empty.dtype for name, empty in parameters.items()}
+        values = {name: tensor.to(dtypes[name]) for name, tensor in matching.filled.items()}
         new = [name for name in parameters if name not in values]
-        values |= {name: torch.empty(parameters[name].shape, dtype=resolved) for name in new}
+        values |= {name: torch.empty(parameters[name].shape, dtype=dtypes[name]) for name in new}
         self.load_state_dict(values, strict=False, assign=True)
         self.tie_weights()
         self.initialise(new)

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from models.cache import LayerCache
 from models.config import EncoderConfig
+from models.errors import ConfigError
 from models.layers.attend import AttentionTerms
 from models.layers.layout import Layout, PaddedLayout
 
@@ -59,13 +60,13 @@ class Attention(nn.Module):
         is_cross: Keys and values come from another sequence, which has no distance to this one.
 
     Raises:
-        ValueError: the hidden size is no multiple of the heads, or the position embedding type is unknown.
+        ConfigError: the hidden size is no multiple of the heads, or the position embedding type is unknown.
     """
 
     def __init__(self, config: EncoderConfig, *, is_cross: bool = False) -> None:
         super().__init__()
         if config.hidden_size % config.num_attention_heads:
-            raise ValueError(
+            raise ConfigError(
                 f"hidden_size: expected a multiple of num_attention_heads {config.num_attention_heads}; "
                 f"found {config.hidden_size}"
             )
@@ -78,7 +79,7 @@ class Attention(nn.Module):
 
         kind = getattr(config, "position_embedding_type", "absolute")
         if kind not in ("absolute", "relative_key", "relative_key_query"):
-            raise ValueError(
+            raise ConfigError(
                 f"position_embedding_type: expected absolute, relative_key or relative_key_query; found {kind!r}"
             )
         self.distance_embedding: RelativeDistances | None = None

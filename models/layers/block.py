@@ -15,6 +15,7 @@ from torch.utils.checkpoint import checkpoint
 from models.activations import activation
 from models.cache import KeyValueCache, LayerCache
 from models.config import EncoderConfig
+from models.errors import ConfigError
 from models.layers.attention import Attention, CrossSource
 from models.layers.layout import Layout
 from models.layers.masks import head_masks
@@ -75,7 +76,7 @@ class Block(nn.Module):
     def __init__(self, config: EncoderConfig) -> None:
         super().__init__()
         if config.add_cross_attention and not config.is_decoder:
-            raise ValueError("add_cross_attention: expected is_decoder=True with it; found False")
+            raise ConfigError("add_cross_attention: expected is_decoder=True with it; found False")
         self.attention = AttentionSublayer(config)
         self.crossattention = AttentionSublayer(config, is_cross=True) if config.add_cross_attention else None
         self.intermediate = Intermediate(config)

@@ -10,8 +10,6 @@ N sequences, L length of one sequence, A heads, D head size, H hidden size.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
-from itertools import groupby
 from typing import Any, NamedTuple, Protocol, Self
 
 import torch
@@ -76,7 +74,7 @@ class Run(NamedTuple):
     length: int
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PackedLayout:
     """Sequences end to end.
 
@@ -96,15 +94,18 @@ class PackedLayout:
     def past_length(self) -> int:
         return 0
 
-    @cached_property
-    def runs(self) -> tuple[Run, ...]:
-        runs = []
+    @property
+    def runs(self) -> list[Run]:
+        runs: list[Run] = []
         start = 0
-        for length, group in groupby(self.seqlens):
-            stop = start + length * len(list(group))
-            runs.append(Run(start, stop, length))
+        for length in self.seqlens:
+            stop = start + length
+            if runs and runs[-1].length == length:
+                runs[-1] = Run(runs[-1].start, stop, length)
+            else:
+                runs.append(Run(start, stop, length))
             start = stop
-        return tuple(runs)
+        return runs
 
     def running_count(self, flags: Tensor) -> Tensor:
         lengths = self.cu_seqlens.diff()

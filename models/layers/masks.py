@@ -67,12 +67,8 @@ def head_masks(head_mask: Tensor | None, *, num_layers: int, num_heads: int) -> 
 
 
 def _check_shape(mask: Tensor, query_length: int, key_length: int) -> None:
-    fits = {
-        2: mask.shape[-1] == key_length,
-        3: mask.shape[-2:] == (query_length, key_length),
-        4: mask.shape[-1] == key_length and mask.shape[-2] in (1, query_length),
-    }
-    if not fits.get(mask.dim(), False):
+    fits = mask.dim() in (2, 3, 4) and mask.shape[-1] == key_length
+    if not fits or (mask.dim() > 2 and mask.shape[-2] not in (1, query_length)):
         raise ValueError(
             f"attention mask: expected (batch, {key_length}), (batch, {query_length}, {key_length}) or "
             f"(batch, heads or 1, {query_length}, {key_length}), past keys included; found {tuple(mask.shape)}"
