@@ -20,6 +20,7 @@ import uuid
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar, cast
 
@@ -105,8 +106,17 @@ class Storage(ABC):
         return self.stat(path) is not None
 
     @abstractmethod
-    def open_file(self, path: str = "", *, buffer_bytes: int = READ_BUFFER_BYTES) -> BinaryIO:
-        """Opens a file for reading; it can seek, and reads no more than asked for or `buffer_bytes` ahead."""
+    def open_file(
+        self, path: str = "", *, buffer_bytes: int = READ_BUFFER_BYTES, size_bytes: int | None = None
+    ) -> BinaryIO:
+        """Opens a file for reading; it can seek, and reads no more than asked for or `buffer_bytes` ahead.
+
+        Args:
+            size_bytes: where it is known; saves a remote store a question.
+
+        Raises:
+            StorageNotFound: it is not there; where `size_bytes` is given, perhaps only when it is read.
+        """
 
     @abstractmethod
     def read_bytes(self, path: str) -> bytes:
@@ -177,7 +187,9 @@ class _LocalStorage(Storage):
             return None
         return Entry(path=path, size_bytes=found.st_size, fingerprint=f"{found.st_size}-{found.st_mtime_ns}")
 
-    def open_file(self, path: str = "", *, buffer_bytes: int = READ_BUFFER_BYTES) -> BinaryIO:
+    def open_file(
+        self, path: str = "", *, buffer_bytes: int = READ_BUFFER_BYTES, size_bytes: int | None = None
+    ) -> BinaryIO:
         with local_errors(self.url_of(path)):
             return open(self.url_of(path), "rb", buffering=buffer_bytes)
 
@@ -334,11 +346,16 @@ class _RemoteStorage(Storage):
             return None
         return _entry(path, found) if found["type"] == "file" else None
 
-    def open_file(self, path: str = "", *, buffer_bytes: int = READ_BUFFER_BYTES) -> BinaryIO:
-        entry = self.stat(path)
-        if entry is None:
-            raise StorageNotFound(f"{self._shown(path)} does not exist.")
-        return cast(BinaryIO, io.BufferedReader(_RangeReader(self._read_range, entry), buffer_bytes))
+    def open_file(
+        self, path: str = "", *, buffer_bytes: int = READ_BUFFER_BYTES, size_bytes: int | None = None
+    ) -> BinaryIO:
+        if size_bytes is None:
+            entry = self.stat(path)
+            if entry is None:
+                raise StorageNotFound(f"{self._shown(path)} does not exist.")
+            size_bytes = entry.size_bytes
+        reader = _RangeReader(functools.partial(self._read_range, path), size_bytes)
+        return cast(BinaryIO, io.BufferedReader(reader, buffer_bytes))
 
     def _read_range(self, path: str, start: int, stop: int) -> bytes:
         return cast(bytes, self._call(path, self._driver[0].cat_file, self._place(path), start=start, end=stop))
@@ -398,9 +415,9 @@ class _RemoteStorage(Storage):
 class _RangeReader(io.RawIOBase):
     """A remote file, by ranged requests."""
 
-    def __init__(self, read_range: Callable[[str, int, int], bytes], entry: Entry) -> None:
+    def __init__(self, read_range: Callable[[int, int], bytes], size_bytes: int) -> None:
         self._read_range = read_range
-        self._entry = entry
+        self._size_bytes = size_bytes
         self._position = 0
 
     def readable(self) -> bool:
@@ -413,15 +430,15 @@ class _RangeReader(io.RawIOBase):
         return self._position
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        origin = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._entry.size_bytes}[whence]
+        origin = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._size_bytes}[whence]
         self._position = origin + offset
         return self._position
 
     def readinto(self, buffer: Any) -> int:
-        stop = min(self._position + len(buffer), self._entry.size_bytes)
+        stop = min(self._position + len(buffer), self._size_bytes)
         if stop <= self._position:
             return 0
-        found = self._read_range(self._entry.path, self._position, stop)
+        found = self._read_range(self._position, stop)
         buffer[: len(found)] = found
         self._position += len(found)
         return len(found)
@@ -440,7 +457,7 @@ def _check_driver(protocol: str, options: Mapping[str, Any]) -> None:
         ) from error
     if protocol in _S3_PROTOCOLS:
         # s3fs ignores what it does not know, and a misspelt endpoint_url would silently mean AWS.
-        known = {*inspect.signature(driver).parameters, "use_listings_cache", "skip_instance_cache"}
+        known = {*inspect.signature(driver.__init__).parameters, "skip_instance_cache"} - {"self", "kwargs"}
         for name in sorted(options.keys() - known):
             near = difflib.get_close_matches(name, known, n=1)
             advice = f"; did you mean {near[0]}?" if near else f"; it takes {', '.join(sorted(known))}."
@@ -470,11 +487,18 @@ def _walk(
             yield entry
 
 
+# What drivers call a mark of the content, and the time of the last change.
+_TAGS = ("ETag", "etag", "blob_id", "md5Hash")
+_TIMES = ("mtime", "LastModified", "last_modified", "updated", "created")
+
+
 def _entry(path: str, found: Mapping[str, Any]) -> Entry:
     """An entry from what a driver says of a file."""
     size = int(found.get("size") or 0)
-    for tag in ("ETag", "etag", "blob_id", "md5Hash"):
+    for tag in _TAGS:
         if found.get(tag):
             return Entry(path=path, size_bytes=size, fingerprint=str(found[tag]).strip('"'))
-    times = (found.get(time) for time in ("mtime", "LastModified", "last_modified", "updated", "created"))
-    return Entry(path=path, size_bytes=size, fingerprint=f"{size}-{next((t for t in times if t), '')}")
+    changed = next((found[time] for time in _TIMES if found.get(time)), "")
+    if isinstance(changed, datetime):  # the same driver may give a number elsewhere
+        changed = changed.timestamp()
+    return Entry(path=path, size_bytes=size, fingerprint=f"{size}-{changed}")

@@ -1,1 +1,20 @@
 """Fixtures that every room's tests share."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.support.s3 import S3Bucket, S3Server, running_s3
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[S3Server]:
+    """An S3-compatible server over HTTP; started when the first test asks for it."""
+    with running_s3() as server:
+        yield server
+
+
+@pytest.fixture
+def s3_bucket(s3_server: S3Server) -> S3Bucket:
+    """A new, empty bucket: `s3_bucket.url` and the `s3_bucket.options` to reach it."""
+    return s3_server.make_bucket()

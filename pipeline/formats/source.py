@@ -14,9 +14,8 @@ from dataclasses import dataclass, field
 from typing import Any, BinaryIO, Protocol, cast
 
 import pyarrow as pa
-import zstandard
 
-from pipeline.errors import FileChanged, FileUnreadable, ShardmillError
+from pipeline.errors import FileChanged, FileUnreadable, ShardmillError, StorageNotFound
 from pipeline.storage import Storage
 from pipeline.units import InputFile
 
@@ -92,7 +91,8 @@ class Source:
     @contextlib.contextmanager
     def open(self, *, buffer_bytes: int = 1 << 20) -> Iterator[BinaryIO]:
         """The bytes as they are stored; seekable. What goes wrong inside becomes `FileUnreadable`."""
-        with self.reading(), self.storage.open_file(buffer_bytes=buffer_bytes) as file:
+        size = self.file.size_bytes
+        with self.reading(), self.storage.open_file(buffer_bytes=buffer_bytes, size_bytes=size) as file:
             yield file
 
     @contextlib.contextmanager
@@ -106,11 +106,12 @@ class Source:
         """Turns what libraries raise on damaged bytes into `FileUnreadable`, and lets our own errors through."""
         try:
             yield
+        except StorageNotFound as error:
+            raise FileChanged(f"{self.url} is gone since it was planned. Run the job again.") from error
         except ShardmillError:
             raise
         except (
-            pa.ArrowException, EOFError, OSError, ValueError, struct.error, zlib.error, lzma.LZMAError,
-            zstandard.ZstdError,
+            pa.ArrowException, EOFError, OSError, ValueError, struct.error, zlib.error, lzma.LZMAError
         ) as error:  # fmt: skip
             raise self.unreadable(f"{type(error).__name__}: {str(error).partition(os.linesep)[0][:200]}") from error
 
@@ -129,8 +130,8 @@ def _decompressed(file: BinaryIO, compression: str | None) -> contextlib.Abstrac
         case "xz":
             return cast("contextlib.AbstractContextManager[BinaryIO]", lzma.LZMAFile(file))
         case _:
-            reader = zstandard.ZstdDecompressor().stream_reader(file, read_across_frames=True)
-            return cast("contextlib.AbstractContextManager[BinaryIO]", reader)
+            # Not zstandard's own reader: that one takes a truncated file for a whole one.
+            return cast("contextlib.AbstractContextManager[BinaryIO]", pa.CompressedInputStream(file, "zstd"))
 
 
 def is_text(kind: pa.DataType) -> bool:
