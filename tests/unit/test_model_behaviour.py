@@ -134,6 +134,12 @@ def test_cross_attention_needs_layers_and_a_decoder() -> None:
         RobertaModel(config(add_cross_attention=True))
 
 
+def test_a_decoder_without_encoder_states_has_no_cross_attentions() -> None:
+    output = RobertaModel(config(is_decoder=True, add_cross_attention=True))(IDS, output_attentions=True)
+    assert len(output.attentions) == 2
+    assert output.cross_attentions is None
+
+
 def test_only_the_last_logits() -> None:
     model = RobertaForCausalLM(config(is_decoder=True)).eval()
     logits = model(IDS).logits
