@@ -119,13 +119,9 @@ class PackedLayout:
         return states[self.cu_seqlens[:-1].long()]
 
     def attend(self, query: Tensor, key: Tensor, value: Tensor, terms: AttentionTerms) -> tuple[Tensor, Tensor | None]:
-        if varlen_attn is not None and _kernel_takes(query, terms):
+        if varlen_attn is not None and not self.causal and _kernel_takes(query, terms):
             longest = max(self.seqlens)
-            window = (-1, 0) if self.causal else (-1, -1)
-            context = varlen_attn(
-                query, key, value, self.cu_seqlens, self.cu_seqlens, longest, longest, window_size=window
-            )
-            return context, None
+            return varlen_attn(query, key, value, self.cu_seqlens, self.cu_seqlens, longest, longest), None
         contexts = [self._attend_run(run, query, key, value, terms) for run in self.runs]
         return torch.cat(contexts), None
 

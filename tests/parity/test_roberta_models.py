@@ -10,6 +10,7 @@ import torch
 
 from models.modeling import PreTrainedModel
 from models.roberta import (
+    RobertaConfig,
     RobertaForCausalLM,
     RobertaForMaskedLM,
     RobertaForMultipleChoice,
@@ -25,6 +26,7 @@ from tests.support.model_parity import (
     check_gradients,
     check_packed,
     check_saved,
+    pack,
 )
 
 PAD = 1
@@ -238,7 +240,7 @@ PACKED_CASES = [
         RIGHT | {"input_ids": RIGHT["input_ids"].masked_fill(RIGHT["input_ids"] % 7 == 0, PAD)},
     ),
     case("relative", RobertaModel, TINY | {"position_embedding_type": "relative_key_query"}, RIGHT),
-    case("chunks", RobertaModel, TINY | {"hidden_size": 30, "num_attention_heads": 2}, RIGHT),
+    case("odd-heads", RobertaModel, TINY | {"hidden_size": 30, "num_attention_heads": 2}, RIGHT),
     case("decoder", RobertaForCausalLM, DECODER, RIGHT | {"use_cache": False}),
     case("plain", RobertaForMaskedLM, TINY, RIGHT),
     case("plain", RobertaForSequenceClassification, TINY | {"num_labels": 3}, RIGHT),
@@ -283,7 +285,16 @@ def test_shards_load_in_the_reference(tmp_path: Path) -> None:
     assert len(list(tmp_path.glob("model-*.safetensors"))) > 2
 
 
-@pytest.mark.parametrize("config", [DECODER, DECODER | {"position_embedding_type": "relative_key"}, CROSS], ids=str)
+@pytest.mark.parametrize(
+    "config",
+    [
+        DECODER,
+        DECODER | {"position_embedding_type": "relative_key"},
+        DECODER | {"position_embedding_type": "relative_key_query"},
+        CROSS,
+    ],
+    ids=["plain", "relative-key", "relative-both", "cross"],
+)
 @pytest.mark.parametrize("model_class", [RobertaModel, RobertaForCausalLM], ids=lambda c: c.__name__)
 def test_decoding_with_the_cache_equals_the_reference(
     config: dict[str, Any], model_class: type[PreTrainedModel], tmp_path: Path
@@ -303,3 +314,18 @@ def test_decoding_of_padded_rows_equals_the_reference(tmp_path: Path) -> None:
         name="padded", model_class=RobertaForCausalLM, config=DECODER, inputs={}, comparable=IS_TOKEN.flip(1)
     )
     check_decoding(decoder, tmp_path, steps)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_packed_equals_padded_on_cuda(dtype: torch.dtype) -> None:
+    torch.manual_seed(0)
+    config = RobertaConfig(**TINY | {"hidden_size": 64, "initializer_range": 0.1})
+    model = RobertaModel(config).eval().to("cuda", dtype)
+    inputs = {name: ids.cuda() for name, ids in RIGHT.items()}
+    with torch.no_grad():
+        padded = model(**inputs).last_hidden_state[inputs["attention_mask"].bool()]
+        packed = model.forward_packed(pack(inputs, LENGTHS)).last_hidden_state
+    difference = (packed - padded).abs().max().item()
+    assert difference <= (1e-4 if dtype == torch.float32 else 0.1)

@@ -117,6 +117,7 @@ def pack(inputs: dict[str, Any], lengths: list[int]) -> TokenBatch:
     return TokenBatch.from_flat(
         inputs["input_ids"][is_token],
         lengths,
+        device=is_token.device,
         token_type_ids=inputs["token_type_ids"][is_token] if "token_type_ids" in inputs else None,
         extras={name: x[is_token] for name, x in inputs.items() if name not in known and isinstance(x, Tensor)},
     )

@@ -179,6 +179,16 @@ def test_feed_forward_chunks_need_a_multiple() -> None:
         RobertaModel(config(chunk_size_feed_forward=4))(IDS)
 
 
+def test_feed_forward_chunks_of_a_packed_batch_may_be_any() -> None:
+    model = RobertaModel(config(chunk_size_feed_forward=4)).eval()
+    whole = RobertaModel(config()).eval()
+    whole.load_state_dict(model.state_dict())
+    batch = TokenBatch.from_sequences([[0, 5, 2], [0, 7, 8, 2]])
+    torch.testing.assert_close(
+        model.forward_packed(batch).last_hidden_state, whole.forward_packed(batch).last_hidden_state
+    )
+
+
 def test_gradient_checkpointing_changes_no_gradient(caplog: pytest.LogCaptureFixture) -> None:
     model = RobertaForCausalLM(config(is_decoder=True, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0))
     model.train()
