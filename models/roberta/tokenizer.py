@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import cached_property
 from typing import Any, ClassVar
 
+import numpy as np
 from tokenizers import AddedToken, Tokenizer, decoders, pre_tokenizers, processors
 
 from models.tokenization.arguments import CallOptions, TextOrPair
@@ -25,11 +28,12 @@ from models.tokenization.byte_level import (
     to_bytes,
     write_bpe,
 )
+from models.tokenization.byte_spans import ByteSpans
 from models.tokenization.fast import PreTrainedTokenizerFast, read_backend
 from models.tokenization.files import TOKENIZER_FILE
 from models.tokenization.slow import PreTrainedTokenizer
 from models.tokenization.special_tokens import NAMES
-from models.tokenization.windows import SequenceLayout
+from models.tokenization.windows import FlatTokens, SequenceLayout
 
 _Path = str | os.PathLike[str]
 _Token = str | AddedToken
@@ -158,6 +162,7 @@ class RobertaTokenizerFast(PreTrainedTokenizerFast):
             backend.decoder = decoders.ByteLevel()
         backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=add_prefix_space)
         self.add_prefix_space = add_prefix_space
+        self.trim_offsets = trim_offsets
         roles = (bos_token, eos_token, unk_token, sep_token, pad_token, cls_token, mask_token)
         saved: dict[str, Any] = {"errors": errors, "add_prefix_space": add_prefix_space, "trim_offsets": trim_offsets}
         super().__init__(tokenizer_object=backend, **_with_flags(roles), **saved, **options)
@@ -175,6 +180,26 @@ class RobertaTokenizerFast(PreTrainedTokenizerFast):
                 "to use it with is_split_into_words=True"
             )
         return super()._encode(rows, call, is_batch=is_batch)
+
+    @cached_property
+    def _byte_spans(self) -> ByteSpans | None:
+        """None where the offsets of tokens do not follow from their ids."""
+        model: Any = self._backend.model
+        if self.add_prefix_space or self._backend.normalizer is not None or model.unk_token is not None:
+            return None
+        return ByteSpans.of(self.get_vocab(), self.added_tokens_encoder, trim=self.trim_offsets)
+
+    def _flat_tokens(self, texts: Sequence[str], *, with_offsets: bool) -> FlatTokens:
+        if not with_offsets or self._byte_spans is None:
+            return super()._flat_tokens(texts, with_offsets=with_offsets)
+        tokens = super()._flat_tokens(texts, with_offsets=False)
+        offsets, is_right = self._byte_spans.locate(texts, tokens)
+        if not is_right.all():
+            others = [text for text, right in zip(texts, is_right, strict=True) if not right]
+            asked = super()._flat_tokens(others, with_offsets=True)
+            assert asked.offsets is not None
+            offsets[np.repeat(~is_right, tokens.lengths)] = asked.offsets
+        return replace(tokens, offsets=offsets)
 
     def save_vocabulary(self, save_directory: str, filename_prefix: str | None = None) -> tuple[str, ...]:
         """Writes `vocab.json` and `merges.txt`, without added tokens; returns their paths."""

@@ -91,11 +91,11 @@ class PreTrainedTokenizerFast(PreTrainedTokenizerBase):
             ValueError: no room for text within `max_length`, or `stride` does not leave room to move on.
         """
         sides = [texts] if pairs is None else [texts, pairs]
-        tokens = [self._flat_tokens(side, offsets) for side in sides]
+        tokens = [self._flat_tokens(side, with_offsets=offsets) for side in sides]
         layout = self._layout(pair=pairs is not None)
         return lay_out(tokens, layout, max_length=max_length, stride=stride, overflow=overflow)
 
-    def _flat_tokens(self, texts: Sequence[str], with_offsets: bool) -> FlatTokens:
+    def _flat_tokens(self, texts: Sequence[str], *, with_offsets: bool) -> FlatTokens:
         # Tracking offsets costs the backend a quarter of its time.
         encode = self._backend.encode_batch if with_offsets else self._backend.encode_batch_fast
         encodings = encode(texts, add_special_tokens=False)
@@ -289,7 +289,8 @@ class PreTrainedTokenizerFast(PreTrainedTokenizerBase):
         return self._backend.id_to_token(token_id)
 
     def _add_tokens(self, tokens: Sequence[str | AddedToken], *, special: bool) -> int:
-        self.__dict__.pop("token_lengths", None)
+        for derived in ("token_lengths", "_byte_spans"):
+            self.__dict__.pop(derived, None)
         added = 0
         for is_special, group in groupby(
             (as_added_token(token, special=special) for token in tokens), key=lambda token: special or token.special
