@@ -199,6 +199,8 @@ def _units(beat: Heartbeat) -> str:
 
 
 def _rates(beat: Heartbeat) -> list[str]:
+    if not beat.num_rows:
+        return [plural(beat.num_workers, "worker"), "the first units are under way"]
     rates = [
         plural(beat.num_rows, "row"),
         f"{short(beat.rows_per_s)} rows/s",
@@ -247,6 +249,8 @@ def summary(end: RunSummary) -> RenderableType:
 
     num_done = end.num_units_done_before + end.num_units_committed
     before = f"{count(end.num_units_done_before)} of them by earlier runs" if end.num_units_done_before else ""
+    if end.num_units_done_before == num_done:
+        before = "by earlier runs"
     add("units", f"{count(num_done)}/{count(end.num_units)}", before)
     if end.num_units_committed:
         add("rows", count(end.num_rows), "in this run" if end.num_units_done_before else "")
@@ -291,7 +295,7 @@ def headline(end: RunSummary) -> Text:
     match end.state:
         case "done" if end.exit_code == 3:
             # The allowance is the spec's `limits`: the output is complete but for what is counted below.
-            line = Text(f"Done in {took}, with more errors than the job allows", style="bold yellow")
+            line = Text(f"Done in {took}, but more went wrong than the job's limits allow", style="bold yellow")
         case "done" if not end.num_units_committed and end.num_units_done_before:
             line = Text("Nothing to do: everything is done already", style="bold green")
         case "done":

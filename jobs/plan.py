@@ -35,7 +35,7 @@ class Plan:
     text_bytes: int = 0
     first_units: list[Unit] = field(default_factory=list)
     num_bad_files: int = 0
-    bad_files: list[tuple[str, str]] = field(default_factory=list)  # URL and reason of the first ones
+    bad_files: list[str] = field(default_factory=list)  # the reasons of the first ones, which name them
 
     @property
     def num_tokens(self) -> float:
@@ -59,7 +59,7 @@ def make_plan(spec: JobSpec) -> Plan:
         if isinstance(planned, BadFile):
             plan.num_bad_files += 1
             if plan.num_bad_files <= FIRST_BAD_FILES:
-                plan.bad_files.append((planned.file.url, planned.reason))
+                plan.bad_files.append(planned.reason)
             continue
         plan.num_units += 1
         plan.text_bytes += planned.size_bytes

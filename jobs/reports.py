@@ -51,7 +51,7 @@ def plan_report(plan: Plan, *, name: str, output_url: str) -> RenderableType:
     lines: list[RenderableType] = [Text.assemble((name, "bold"), "  →  ", output_url), totals]
     if plan.first_units:
         lines += [Text(), _unit_table(plan)]
-    lines += [Text(f"✗ {url}: {one_line(reason, 300)}", style="red") for url, reason in plan.bad_files]
+    lines += [Text(f"✗ {one_line(reason, 300)}", style="red") for reason in plan.bad_files]
     return Group(*lines)
 
 
@@ -155,6 +155,8 @@ def verification_report(found: Verification, output_url: str) -> RenderableType:
         plural(found.num_errors, "error"),
         f"{count(found.num_quarantined)} in quarantine",
     ]
+    if found.num_bad_files:
+        counts.append(plural(found.num_bad_files, "unreadable file"))
     verdict = Text("all of it holds", style="bold green") if found.passed else Text("does not hold", style="bold red")
     headline = Text.assemble(output_url, "  ", verdict)
     return Group(headline, Text("  " + " · ".join(counts), style="dim"), Text(), table, *problems)

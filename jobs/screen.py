@@ -42,12 +42,8 @@ def log_to_stderr(*, verbose: bool) -> None:
 class StderrHandler(logging.Handler):
     """Writes to whatever `sys.stderr` is at that moment: a live display puts its own there, to print above its bar."""
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.setFormatter(logging.Formatter("%(levelname)s %(name)s: %(message)s"))
-
     def emit(self, record: logging.LogRecord) -> None:
-        typer.echo(self.format(record), file=sys.stderr)
+        typer.echo(f"{record.levelname.lower()}: {self.format(record)}", file=sys.stderr)
 
 
 @contextmanager

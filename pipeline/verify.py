@@ -81,6 +81,7 @@ class Verification:
     num_empty: int = 0
     num_errors: int = 0
     num_quarantined: int = 0
+    num_bad_files: int = 0  # in quarantine without a unit: they could not be planned
 
     @property
     def checks(self) -> tuple[Check, ...]:
@@ -138,6 +139,7 @@ def verify_output(
             elif progress.is_over(unit):
                 found.num_quarantined += 1
         on_unit()
+    found.num_bad_files = sum(name.startswith("file-") for name in progress.quarantined)
     if source is not None and found.whole.num_checked and not found.num_compared and found.counts.remark:
         raise InputNotFound(f"{found.counts.remark}. --quick checks what the output says of itself.")
     _check_strays(found, strays)

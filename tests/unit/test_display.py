@@ -162,7 +162,7 @@ def test_summary_of_a_good_run() -> None:
 def test_summary_says_where_to_look_when_something_is_wrong() -> None:
     bad = replace(END, exit_code=3, num_errors=5, num_empty=2, num_quarantined_units=1, num_units_committed=39)
     shown = printed(summary(bad))
-    assert "with more errors than the job allows" in shown
+    assert "more went wrong than the job's limits allow" in shown
     assert "the column `error` says why" in shown
     assert "/out/_shardmill/quarantine/" in shown
 
