@@ -71,7 +71,7 @@ class PretrainedConfig:
             fields.pop("label2id", None)  # names without their order say nothing
             self.num_labels = 2 if num_labels is None else num_labels
         else:
-            self.id2label = {int(index): name for index, name in id2label.items()}
+            self.id2label = _parse_labels(id2label)
 
         problem_type = fields.get("problem_type")
         if problem_type is not None and problem_type not in PROBLEM_TYPES:
@@ -124,7 +124,7 @@ class PretrainedConfig:
             if name == "dtype":
                 name = "torch_dtype"  # the setter parses
             elif name == "id2label":
-                value = {int(index): label for index, label in value.items()}
+                value = _parse_labels(value)
             setattr(self, name, value)
 
     def to_dict(self) -> dict[str, Any]:
@@ -234,6 +234,14 @@ def read_config(source: hub.Source) -> dict[str, Any]:
     if not isinstance(fields, dict):
         raise ConfigError(f"{path}: expected a JSON object, found a {type(fields).__name__}")
     return fields
+
+
+def _parse_labels(id2label: Any) -> dict[int, str]:
+    """Labels by index; JSON has the indices as strings."""
+    try:
+        return {int(index): label for index, label in id2label.items()}
+    except (AttributeError, ValueError) as error:
+        raise ConfigError(f'id2label: expected an object like {{"0": "NO", "1": "YES"}}; found {id2label!r}') from error
 
 
 def parse_dtype(dtype: str | torch.dtype) -> torch.dtype:

@@ -85,13 +85,14 @@ class EncoderModel(PreTrainedModel):
         """
         output_attentions = self._choose(output_attentions, "output_attentions")
         output_hidden_states = self._choose(output_hidden_states, "output_hidden_states")
-        given = input_ids if inputs_embeds is None else inputs_embeds
-        if given is None or (input_ids is not None and inputs_embeds is not None):
+        words = input_ids if inputs_embeds is None else inputs_embeds
+        if words is None or (input_ids is not None and inputs_embeds is not None):
             raise ValueError("expected either input_ids or inputs_embeds")
-        query_length = given.shape[1]
+        query_length = words.shape[1]
         self._check_chunks(query_length)
 
-        cache = self._cache(past_key_values, use_cache)
+        returns_cache = self._returns_cache(use_cache)
+        cache = self._cache(past_key_values, returns_cache)
         past_length = 0 if cache is None else cache.get_seq_length()
         layout = PaddedLayout(
             bias=attention_bias(
@@ -100,18 +101,18 @@ class EncoderModel(PreTrainedModel):
                 query_length=query_length,
                 key_length=past_length + query_length,
                 dtype=self.dtype,
-                device=given.device,
+                device=words.device,
             ),
             past_length=past_length,
         )
-        inputs = {
-            "input_ids": input_ids,
-            "inputs_embeds": inputs_embeds,
-            "token_type_ids": token_type_ids,
-            "position_ids": position_ids,
+        inputs = given(
+            input_ids=input_ids,
+            inputs_embeds=inputs_embeds,
+            token_type_ids=token_type_ids,
+            position_ids=position_ids,
             **family_inputs,
-        }
-        embedded = self.embeddings(layout, **{name: ids for name, ids in inputs.items() if ids is not None})
+        )
+        embedded = self.embeddings(layout, **inputs)
         encoded = self.encoder(
             embedded,
             layout,
@@ -125,7 +126,7 @@ class EncoderModel(PreTrainedModel):
             last_hidden_state=encoded.last_hidden_state,
             pooler_output=self._pool(layout.first_tokens(encoded.last_hidden_state)),
             hidden_states=encoded.hidden_states,
-            past_key_values=cache if self._returns_cache(use_cache) else None,
+            past_key_values=cache if returns_cache else None,
             attentions=encoded.attentions,
             cross_attentions=encoded.cross_attentions,
         )
@@ -144,10 +145,8 @@ class EncoderModel(PreTrainedModel):
                 f"expected sequences of at most {self.config.max_tokens} tokens; found one of {batch.max_seqlen}"
             )
         layout = PackedLayout.of(batch, causal=self.config.is_decoder)
-        inputs = {"token_type_ids": batch.token_type_ids, **batch.extras}
-        embedded = self.embeddings(
-            layout, input_ids=batch.input_ids, **{name: ids for name, ids in inputs.items() if ids is not None}
-        )
+        inputs = given(input_ids=batch.input_ids, token_type_ids=batch.token_type_ids, **batch.extras)
+        embedded = self.embeddings(layout, **inputs)
         states = self.encoder(embedded, layout).last_hidden_state
         return BaseModelOutputWithPoolingAndCrossAttentions(
             last_hidden_state=states, pooler_output=self._pool(layout.first_tokens(states))
@@ -170,11 +169,9 @@ class EncoderModel(PreTrainedModel):
             return False
         return True
 
-    def _cache(
-        self, past: KeyValueCache | Sequence[LayerStates] | None, use_cache: bool | None
-    ) -> KeyValueCache | None:
+    def _cache(self, past: KeyValueCache | Sequence[LayerStates] | None, returns_cache: bool) -> KeyValueCache | None:
         if past is None:
-            return KeyValueCache(len(self.encoder.layer)) if self._returns_cache(use_cache) else None
+            return KeyValueCache(len(self.encoder.layer)) if returns_cache else None
         return past if isinstance(past, KeyValueCache) else KeyValueCache.from_legacy_cache(past)
 
     def _cross_source(self, states: Tensor | None, mask: Tensor | None, query_length: int) -> CrossSource | None:
@@ -198,6 +195,11 @@ class EncoderModel(PreTrainedModel):
             raise ValueError(
                 f"chunk_size_feed_forward: expected a length that is a multiple of {chunk}; found {length}"
             )
+
+
+def given(**arguments: Any) -> dict[str, Any]:
+    """The arguments that are not None, so that a family need not know those of others."""
+    return {name: value for name, value in arguments.items() if value is not None}
 
 
 def _as_tuple(output: BaseModelOutputWithPoolingAndCrossAttentions) -> tuple[Any, ...]:

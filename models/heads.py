@@ -19,7 +19,7 @@ from models import losses
 from models.batch import TokenBatch
 from models.cache import KeyValueCache, LayerStates
 from models.config import EncoderConfig
-from models.encoder import EncoderModel
+from models.encoder import EncoderModel, given
 from models.errors import ConfigError
 from models.layers.layout import Layout, PackedLayout, PaddedLayout
 from models.modeling import PreTrainedModel
@@ -46,8 +46,7 @@ class ModelWithHead(PreTrainedModel):
 
     def encode(self, **inputs: Any) -> BaseModelOutputWithPoolingAndCrossAttentions:
         """Runs the encoder on a padded batch; arguments that are None are left to its defaults."""
-        given = {name: value for name, value in inputs.items() if value is not None}
-        return cast(BaseModelOutputWithPoolingAndCrossAttentions, self.base_model(**given, return_dict=True))
+        return cast(BaseModelOutputWithPoolingAndCrossAttentions, self.base_model(**given(**inputs), return_dict=True))
 
     def encode_packed(self, batch: TokenBatch) -> BaseModelOutputWithPoolingAndCrossAttentions:
         """Runs the encoder on a packed batch."""
@@ -302,8 +301,8 @@ class ForMultipleChoice(ModelWithHead):
         Args:
             labels: [B] choices.
         """
-        given = input_ids if inputs_embeds is None else inputs_embeds
-        if given is None:
+        words = input_ids if inputs_embeds is None else inputs_embeds
+        if words is None:
             raise ValueError("expected either input_ids or inputs_embeds")
         choices = {
             "input_ids": input_ids,
@@ -319,7 +318,7 @@ class ForMultipleChoice(ModelWithHead):
             output_attentions=output_attentions,
             output_hidden_states=output_hidden_states,
         )
-        logits = self.score(encoded, PaddedLayout()).view(-1, given.shape[1])
+        logits = self.score(encoded, PaddedLayout()).view(-1, words.shape[1])
         output = MultipleChoiceModelOutput(
             loss=None if labels is None else losses.multiple_choice_loss(logits, labels),
             logits=logits,

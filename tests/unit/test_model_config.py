@@ -68,7 +68,15 @@ def test_overrides_replace_fields(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "fields", [{"problem_type": "guess"}, {"dtype": "int8"}, {"dtype": "flo"}, {"model_type": "bert"}]
+    "fields",
+    [
+        {"problem_type": "guess"},
+        {"dtype": "int8"},
+        {"dtype": "flo"},
+        {"model_type": "bert"},
+        {"id2label": {"O": 0}},
+        {"id2label": ["O"]},
+    ],
 )
 def test_values_that_mean_nothing_are_refused(fields: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match=next(iter(fields))):
