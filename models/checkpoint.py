@@ -105,7 +105,8 @@ def _read_file(path: Path) -> dict[str, Tensor]:
             return load_file(path)
         tensors = torch.load(path, map_location="cpu", weights_only=True)
     except (SafetensorError, UnpicklingError, RuntimeError, EOFError, OSError) as error:
-        raise CheckpointError(f"{path}: the weights cannot be read ({error}); download or save them again") from error
+        reason = str(error).partition("\n")[0]
+        raise CheckpointError(f"{path}: the weights cannot be read ({reason}); download or save them again") from error
     if not isinstance(tensors, dict) or not all(isinstance(tensor, Tensor) for tensor in tensors.values()):
         raise CheckpointError(f"{path}: expected a dictionary of tensors")
     return tensors
