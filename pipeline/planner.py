@@ -52,14 +52,14 @@ def input_schema(files: Iterable[InputFile], source: InputOptions, keep: Sequenc
             bad = bad or error
             continue
         if not found.names:
-            continue  # an empty file of a format without a header
+            continue  # without a header, and not one row that can be read
         if file.format == "csv":  # all its values are text, also those that look like numbers
             texts = (source.text, source.text_pair)
             found = pa.schema([(c.name, pa.string() if c.name in texts else c.type) for c in found])
         return select_columns(found, text=source.text, text_pair=source.text_pair, keep=keep, where=file.url)
     if bad is not None:
         raise bad
-    raise InputNotFound(f"no rows in {', '.join(source.url)}: all files are empty.")
+    raise InputNotFound(f"input.url: no row that can be read in {', '.join(source.url)}.")
 
 
 def plan_units(

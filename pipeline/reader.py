@@ -52,6 +52,8 @@ def read_piece(
     with source.reading():
         source.check_unchanged()
         found = file_format.schema(source) if schema is None else schema
+        if not found.names:  # not one row of it could be read: any types will do for the nulls
+            found = pa.schema([(name, pa.string()) for name in (text, text_pair, *keep) if name is not None])
         wanted = select_columns(found, text=text, text_pair=text_pair, keep=keep, where=source.url)
         first_row = 0
         for rows in file_format.read(source, piece.start, piece.stop, wanted, batch_rows):

@@ -7,20 +7,21 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import BinaryIO
 
 import pyarrow as pa
 import pyarrow.csv as pacsv
 
 from pipeline.formats.lines import BYTE_ORDER_MARK, COMPRESSION_RATIO, NOT_UTF8, skip_line
-from pipeline.formats.rows import BLOCK_BYTES, MAX_ROW_BYTES, TOO_LONG, bad_row, cut, one_batch, parse_rows, settled
+from pipeline.formats.rows import BLOCK_BYTES, MAX_ROW_BYTES, TOO_LONG, bad_row, cut, infer_rows, one_batch, parse_rows
 from pipeline.formats.source import Block, Rows, Source, check_columns
 
 UNCLOSED = "a quote opens in this line and is never closed"
 
 # A quoted value, which can begin only where a value begins, with its closing quote if there is one; or a line's end.
 _QUOTED_OR_NEWLINE = re.compile(rb'(?:\A|(?<=[,\n]))"[^"]*(?:""[^"]*)*("?)|\n')
+_NUM_VALUES = re.compile(r"Expected 1 columns, got (\d+)")
 
 
 class Csv:
@@ -55,7 +56,11 @@ class _Table:
         self._spans = spans
 
     def split(self) -> tuple[list[str], _Table]:
-        """The values of the first row, and the other rows."""
+        """The values of the first row, and the other rows.
+
+        Raises:
+            ValueError: the first row is not UTF-8.
+        """
         start, stop = self._spans[0]
         num_values = self._num_values(0)
         convert = pacsv.ConvertOptions(column_types=dict.fromkeys(_places(num_values), pa.string()))
@@ -63,12 +68,8 @@ class _Table:
         return list(row.values()), _Table(self._body, self._spans[1:])
 
     def inferred(self, num_columns: int) -> list[pa.DataType]:
-        """Types that hold all rows that have as many values as there are columns."""
-        if not self._spans:
-            return [pa.string()] * num_columns
-        body = self._body[self._spans[0][0] : self._spans[-1][1]]
-        found = _table(body, num_columns, pacsv.ConvertOptions(), on_invalid=lambda row: "skip")
-        return [settled(column.type) for column in found.schema]
+        found = infer_rows(len(self._spans), lambda i, j: self._slice(i, j, num_columns, pacsv.ConvertOptions()))
+        return found.types if found.names else [pa.string()] * num_columns
 
     def rows(self, names: Sequence[str], schema: pa.Schema) -> Rows:
         places = {column.name: f"{names.index(column.name)}" for column in schema}
@@ -85,14 +86,21 @@ class _Table:
         """Parses the rows `start:stop`.
 
         Raises:
-            ValueError: a row has too many or too few values, is not UTF-8, or does not fit the schema.
+            ValueError: a row has too many or too few values, is not UTF-8, does not fit the schema, or is too long.
         """
         types = {places[column.name]: column.type for column in schema}
         convert = pacsv.ConvertOptions(column_types=types, include_columns=list(types))
-        body = self._body[self._spans[start][0] : self._spans[stop - 1][1]]
-        return one_batch(_table(body, num_columns, convert).rename_columns(schema.names))
+        return self._slice(start, stop, num_columns, convert).rename_columns(schema.names)
+
+    def _slice(self, start: int, stop: int, num_columns: int, convert: pacsv.ConvertOptions) -> pa.RecordBatch:
+        if any(end - begin > MAX_ROW_BYTES for begin, end in self._spans[start:stop]):
+            raise ValueError(TOO_LONG)
+        return one_batch(_table(self._body[self._spans[start][0] : self._spans[stop - 1][1]], num_columns, convert))
 
     def _explain(self, row: int, num_columns: int, places: dict[str, str], schema: pa.Schema) -> str:
+        start, stop = self._spans[row]
+        if stop - start > MAX_ROW_BYTES:
+            return TOO_LONG
         num_values = self._num_values(row)
         if num_values != num_columns:
             return f"the row has {num_values} values, the header {num_columns}"
@@ -105,28 +113,22 @@ class _Table:
         return "the row cannot be read as CSV"
 
     def _num_values(self, row: int) -> int:
-        found: list[int] = []
-
-        def note(invalid: pacsv.InvalidRow) -> str:
-            found.append(invalid.actual_columns)
-            return "skip"
-
         start, stop = self._spans[row]
-        _table(self._body[start:stop], 1, pacsv.ConvertOptions(check_utf8=False), on_invalid=note)
-        return found[0] if found else 1
+        try:
+            _table(self._body[start:stop], 1, pacsv.ConvertOptions(check_utf8=False))
+        except pa.ArrowInvalid as error:
+            # The only way to learn it that does not stumble over invalid UTF-8; and the message is not passed on.
+            if found := _NUM_VALUES.search(str(error)):
+                return int(found[1])
+        return 1
 
 
-def _table(
-    body: bytes,
-    num_columns: int,
-    convert: pacsv.ConvertOptions,
-    on_invalid: Callable[[pacsv.InvalidRow], str] | None = None,
-) -> pa.Table:
+def _table(body: bytes, num_columns: int, convert: pacsv.ConvertOptions) -> pa.Table:
     """Rows without a header; columns are named by their place, as a header may name two alike."""
     return pacsv.read_csv(
         pa.BufferReader(body),
         read_options=pacsv.ReadOptions(use_threads=False, column_names=_places(num_columns), block_size=len(body) + 1),
-        parse_options=pacsv.ParseOptions(newlines_in_values=True, invalid_row_handler=on_invalid),
+        parse_options=pacsv.ParseOptions(newlines_in_values=True),
         convert_options=convert,
     )
 
@@ -140,7 +142,10 @@ def _header(source: Source, blocks: Iterator[_Table | str]) -> tuple[list[str], 
     first = next(blocks, None)
     if not isinstance(first, _Table):
         raise source.unreadable(f"it has no header: {first or 'it is empty'}.")
-    names, rest = first.split()
+    try:
+        names, rest = first.split()
+    except ValueError as error:
+        raise source.unreadable("its header is not CSV in UTF-8.") from error
     return names, itertools.chain([rest], blocks)
 
 

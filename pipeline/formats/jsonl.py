@@ -15,8 +15,8 @@ import pyarrow as pa
 import pyarrow.json as pj
 
 from pipeline.formats.lines import BYTE_ORDER_MARK, NOT_UTF8, byte_blocks, line_blocks
-from pipeline.formats.rows import TOO_LONG, bad_row, cut, merged, one_batch, parse_rows, settled
-from pipeline.formats.source import Block, Rows, Source
+from pipeline.formats.rows import TOO_LONG, bad_row, cut, infer_rows, one_batch, parse_rows
+from pipeline.formats.source import Block, Rows, Source, is_text
 
 MAX_DEPTH = 1000  # Arrow would overflow its stack on types nested much deeper than this
 
@@ -76,18 +76,7 @@ class _Lines:
         )
 
     def inferred(self) -> pa.Schema:
-        """The columns that these lines have, with types that hold most of them; bad lines are passed over."""
-        found = pa.schema([])
-        ranges = [(0, len(self._starts))] if len(self._starts) else []
-        while ranges:
-            start, stop = ranges.pop()
-            try:
-                found = merged(found, self._parse(start, stop, None).schema)
-            except ValueError:
-                if stop - start > 1:
-                    middle = (start + stop) // 2
-                    ranges += [(middle, stop), (start, middle)]
-        return pa.schema([(column.name, settled(column.type)) for column in found])
+        return infer_rows(len(self._starts), lambda i, j: self._parse(i, j, None))
 
     def _parse(self, start: int, stop: int, schema: pa.Schema | None) -> pa.RecordBatch:
         """Parses the lines `start:stop`; with a schema, what it does not name is passed over.
@@ -129,14 +118,14 @@ class _Lines:
         if not isinstance(value, dict):
             return f"the line is JSON, but no object: found {_kind(value)}"
         for column in schema:
-            single = _Lines(json.dumps({column.name: value.get(column.name)}).encode())
+            cell = value.get(column.name)
             try:
-                single._parse(0, 1, pa.schema([column]))
+                _Lines(json.dumps({column.name: cell}).encode())._parse(0, 1, pa.schema([column]))
             except ValueError:
-                return (
-                    f"the column {column.name} does not fit: expected {column.type}, found {_kind(value[column.name])}"
-                )
-        return "the line is JSON that cannot be read as one row: a key given twice, or half of a surrogate pair"
+                if isinstance(cell, str) and is_text(column.type):
+                    return f"the column {column.name} holds half of a surrogate pair, which is no Unicode text"
+                return f"the column {column.name} does not fit: expected {column.type}, found {_kind(cell)}"
+        return "the line is JSON that cannot be read as one row: is a key given twice?"
 
 
 def _are_objects(letters: npt.NDArray[np.uint8], starts: Places, ends: Places) -> npt.NDArray[np.bool_]:

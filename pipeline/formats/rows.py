@@ -13,10 +13,10 @@ BLOCK_BYTES = 4 << 20  # read and parsed at a time
 MAX_ROW_BYTES = 64 << 20  # a longer row is not read into memory; it becomes one row with an error
 TOO_LONG = f"the row is longer than {MAX_ROW_BYTES >> 20} MiB"
 
-Parse = Callable[[int, int], pa.RecordBatch]
 
-
-def parse_rows(num_rows: int, parse: Parse, explain: Callable[[int], str], schema: pa.Schema) -> Rows:
+def parse_rows(
+    num_rows: int, parse: Callable[[int, int], pa.RecordBatch], explain: Callable[[int], str], schema: pa.Schema
+) -> Rows:
     """Parses rows, those that cannot be parsed become nulls with a reason.
 
     A range that fails is halved until the bad rows stand alone, so that every row is parsed by the same code whatever
@@ -49,6 +49,25 @@ def parse_rows(num_rows: int, parse: Parse, explain: Callable[[int], str], schem
     return Rows(batch=_with_nulls(parsed, num_rows, errors, schema), errors=errors)
 
 
+def infer_rows(num_rows: int, parse: Callable[[int, int], pa.RecordBatch]) -> pa.Schema:
+    """The columns of some rows, with types that hold most of them; rows that cannot be parsed are passed over.
+
+    Args:
+        parse: as for `parse_rows`, with columns and types as the rows suggest them.
+    """
+    found = pa.schema([])
+    ranges = [(0, num_rows)] if num_rows else []
+    while ranges:
+        start, stop = ranges.pop()
+        try:
+            found = _merged(found, parse(start, stop).schema)
+        except ValueError:
+            if stop - start > 1:
+                middle = (start + stop) // 2
+                ranges += [(middle, stop), (start, middle)]
+    return pa.schema([(column.name, _settled(column.type)) for column in found])
+
+
 def _with_nulls(parsed: pa.RecordBatch, num_rows: int, errors: dict[int, str], schema: pa.Schema) -> pa.RecordBatch:
     bad = np.zeros(num_rows, dtype=bool)
     bad[list(errors)] = True
@@ -74,7 +93,7 @@ def cut(rows: Rows, batch_rows: int) -> Iterator[Rows]:
         yield Rows(batch=batch, errors=errors)
 
 
-def settled(inferred: pa.DataType) -> pa.DataType:
+def _settled(inferred: pa.DataType) -> pa.DataType:
     """The type that is fixed for the job, from what one block suggests.
 
     Dates and times stay text: a value that only looks like one would fail, and text loses nothing. So do columns in
@@ -83,13 +102,13 @@ def settled(inferred: pa.DataType) -> pa.DataType:
     if pa.types.is_temporal(inferred) or pa.types.is_null(inferred) or pa.types.is_binary(inferred):
         return pa.string()
     if pa.types.is_list(inferred):
-        return pa.list_(settled(inferred.value_type))
+        return pa.list_(_settled(inferred.value_type))
     if pa.types.is_struct(inferred):
-        return pa.struct([pa.field(child.name, settled(child.type)) for child in inferred])
+        return pa.struct([pa.field(child.name, _settled(child.type)) for child in inferred])
     return inferred
 
 
-def merged(first: pa.Schema, second: pa.Schema) -> pa.Schema:
+def _merged(first: pa.Schema, second: pa.Schema) -> pa.Schema:
     """What two parts of a block suggest together: a text where they disagree and one is a text, else the first."""
     kinds = {column.name: column.type for column in first}
     for column in second:
@@ -105,7 +124,7 @@ def _merged_type(first: pa.DataType, second: pa.DataType) -> pa.DataType:
     if pa.types.is_list(first) and pa.types.is_list(second):
         return pa.list_(_merged_type(first.value_type, second.value_type))
     if pa.types.is_struct(first) and pa.types.is_struct(second):
-        return pa.struct(list(merged(pa.schema(list(first)), pa.schema(list(second)))))
+        return pa.struct(list(_merged(pa.schema(list(first)), pa.schema(list(second)))))
     return second if pa.types.is_string(second) else first
 
 
