@@ -20,6 +20,8 @@ from models.tokenization.batch_encoding import BatchEncoding
 from models.tokenization.byte_level import (
     MERGES_FILE,
     VOCAB_FILE,
+    Merges,
+    Vocabulary,
     build_bpe,
     build_complete_bpe,
     merges_of,
@@ -155,23 +157,22 @@ class RobertaTokenizerFast(PreTrainedTokenizerFast):
             trim_offsets: leave the blank before a word out of its token's offsets.
             **options: those of the base class.
         """
+        roles = _with_flags((bos_token, eos_token, unk_token, sep_token, pad_token, cls_token, mask_token))
         if tokenizer_file is not None:
             backend = read_backend(tokenizer_file)
         else:
-            backend = Tokenizer(build_bpe(*read_bpe(vocab_file, merges_file)))
-            backend.decoder = decoders.ByteLevel()
-        backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=add_prefix_space)
+            backend = _build_backend(*read_bpe(vocab_file, merges_file), roles)
+        # A tokenizer.json may split or assemble in its own way; only what has these settings takes them.
+        splitter, assembler = backend.pre_tokenizer, backend.post_processor
+        if isinstance(splitter, pre_tokenizers.ByteLevel):
+            splitter.add_prefix_space = add_prefix_space
+        if isinstance(assembler, processors.RobertaProcessing):
+            assembler.add_prefix_space = add_prefix_space
+            assembler.trim_offsets = trim_offsets
         self.add_prefix_space = add_prefix_space
         self.trim_offsets = trim_offsets
-        roles = (bos_token, eos_token, unk_token, sep_token, pad_token, cls_token, mask_token)
         saved: dict[str, Any] = {"errors": errors, "add_prefix_space": add_prefix_space, "trim_offsets": trim_offsets}
-        super().__init__(tokenizer_object=backend, **_with_flags(roles), **saved, **options)
-        backend.post_processor = processors.RobertaProcessing(
-            sep=_with_id(backend, self.sep_token),
-            cls_token=_with_id(backend, self.cls_token),
-            add_prefix_space=add_prefix_space,
-            trim_offsets=trim_offsets,
-        )
+        super().__init__(tokenizer_object=backend, **roles, **saved, **options)
 
     def _encode(self, rows: Sequence[TextOrPair], call: CallOptions, *, is_batch: bool) -> BatchEncoding:
         if call.is_split_into_words and not self.add_prefix_space:
@@ -184,8 +185,14 @@ class RobertaTokenizerFast(PreTrainedTokenizerFast):
     @cached_property
     def _byte_spans(self) -> ByteSpans | None:
         """None where the offsets of tokens do not follow from their ids."""
-        model: Any = self._backend.model
-        if self.add_prefix_space or self._backend.normalizer is not None or model.unk_token is not None:
+        backend: Any = self._backend
+        if (
+            self.add_prefix_space
+            or backend.normalizer is not None
+            or backend.model.unk_token is not None
+            or not isinstance(backend.pre_tokenizer, pre_tokenizers.ByteLevel)
+            or not isinstance(backend.post_processor, processors.RobertaProcessing)
+        ):
             return None
         return ByteSpans.of(self.get_vocab(), self.added_tokens_encoder, trim=self.trim_offsets)
 
@@ -241,8 +248,12 @@ def _with_flags(tokens: tuple[_Token, ...]) -> dict[str, Any]:
     }
 
 
-def _with_id(backend: Tokenizer, token: str | None) -> tuple[str, int]:
-    token_id = None if token is None else backend.token_to_id(token)
-    if token is None or token_id is None:
-        raise ValueError("RoBERTa's sequences need a cls_token and a sep_token")
-    return token, token_id
+def _build_backend(vocabulary: Vocabulary, merges: Merges, roles: Mapping[str, AddedToken]) -> Tokenizer:
+    backend = Tokenizer(build_bpe(vocabulary, merges))
+    backend.add_special_tokens(list(roles.values()))
+    ids = backend.get_vocab()
+    sep, cls = roles["sep_token"].content, roles["cls_token"].content
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel()
+    backend.decoder = decoders.ByteLevel()
+    backend.post_processor = processors.RobertaProcessing((sep, ids[sep]), (cls, ids[cls]))
+    return backend

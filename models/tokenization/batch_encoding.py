@@ -57,16 +57,10 @@ class BatchEncoding(UserDict[str, Any]):
         return self._rows[key]
 
     def __getattr__(self, name: str) -> Any:
-        try:
-            return self.__dict__["data"][name]
-        except KeyError:
-            raise AttributeError(
-                f"no column or attribute {name!r}; columns: {', '.join(self.keys_or_none())}"
-            ) from None
-
-    def keys_or_none(self) -> list[str]:
-        """The names of the columns, also of an object that is still being unpickled."""
-        return list(self.__dict__.get("data", ()))
+        columns = self.__dict__.get("data", {})  # not there yet while an object is being copied
+        if name not in columns:
+            raise AttributeError(f"no column or attribute {name!r}; columns: {', '.join(columns)}")
+        return columns[name]
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.data, self._encodings, None, False, self._n_sequences)

@@ -96,8 +96,9 @@ class PreTrainedTokenizerFast(PreTrainedTokenizerBase):
         return lay_out(tokens, layout, max_length=max_length, stride=stride, overflow=overflow)
 
     def _flat_tokens(self, texts: Sequence[str], *, with_offsets: bool) -> FlatTokens:
+        backend = self._splitting_backend if self.split_special_tokens else self._backend
         # Tracking offsets costs the backend a quarter of its time.
-        encode = self._backend.encode_batch if with_offsets else self._backend.encode_batch_fast
+        encode = backend.encode_batch if with_offsets else backend.encode_batch_fast
         encodings = encode(texts, add_special_tokens=False)
         ids = [np.array(encoding.ids, dtype=np.int32) for encoding in encodings]
         spans = [np.array(e.offsets, dtype=np.int32).reshape(-1, 2) for e in encodings] if with_offsets else []
@@ -156,43 +157,15 @@ class PreTrainedTokenizerFast(PreTrainedTokenizerBase):
 
         firsts = encode(first for first, _ in rows)
         seconds = iter(encode(second for _, second in rows if second is not None))
+        assembler = self._assembler()
+        num_special = [self.num_special_tokens_to_add(pair) * call.add_special_tokens for pair in (False, True)]
         windows = []
         for first, (_, text_pair) in zip(firsts, rows, strict=True):
             second = None if text_pair is None else next(seconds)
-            self._truncate(first, second, call)
-            encoding = self._assembler.post_process(first, second, call.add_special_tokens)
+            _truncate(first, second, limits, num_special[second is not None])
+            encoding = assembler.post_process(first, second, call.add_special_tokens)
             windows.append([encoding, *(encoding.overflowing if call.return_overflowing_tokens else ())])
         return windows
-
-    def _truncate(self, first: Encoding, second: Encoding | None, call: CallOptions) -> None:
-        """Truncates in place; what is cut off stays with the encoding as its overflow."""
-        limits = call.limits
-        num_special = self.num_special_tokens_to_add(pair=second is not None) if call.add_special_tokens else 0
-        room = (limits.max_length or 0) - num_special
-        if room < 0:
-            raise ValueError(
-                f"max_length {limits.max_length} is less than the {num_special} special tokens of a sequence"
-            )
-        if limits.stride and limits.stride >= room:
-            raise ValueError(f"stride {limits.stride} must be less than {room}, the tokens left for text by max_length")
-        to_remove = len(first) + len(second or ()) - room
-        if to_remove <= 0:
-            return
-        if limits.truncation is TruncationStrategy.LONGEST_FIRST or room == 0:
-            texts = [first] if second is None else [first, second]
-            for text, width in zip(texts, share_room([np.array(len(text)) for text in texts], room), strict=True):
-                _cut(text, int(width), limits)
-            return
-        only_second = limits.truncation is TruncationStrategy.ONLY_SECOND
-        target = second if only_second else first
-        if target is None:
-            raise ValueError("truncation='only_second' needs a text_pair")
-        if len(target) <= to_remove:
-            raise ValueError(
-                f"the {'second' if only_second else 'first'} text has {len(target)} tokens, but {to_remove} must go to "
-                f"respect max_length {limits.max_length}; use truncation='longest_first' or a larger max_length"
-            )
-        _cut(target, len(target) - to_remove, limits)
 
     def _pad_encodings(self, encodings: Sequence[Encoding], limits: Limits) -> None:
         length = limits.padded_length([len(encoding) for encoding in encodings])
@@ -207,14 +180,13 @@ class PreTrainedTokenizerFast(PreTrainedTokenizerBase):
                 pad_token=self.pad_token,
             )
 
-    @property
+    @cached_property
     def _splitting_backend(self) -> Tokenizer:
         """A copy of the backend that reads special tokens in the text as ordinary text."""
         backend = Tokenizer.from_str(self._backend.to_str())
         backend.encode_special_tokens = True
         return backend
 
-    @property
     def _assembler(self) -> Tokenizer:
         """Puts special tokens around encodings that are made already.
 
@@ -289,7 +261,7 @@ class PreTrainedTokenizerFast(PreTrainedTokenizerBase):
         return self._backend.id_to_token(token_id)
 
     def _add_tokens(self, tokens: Sequence[str | AddedToken], *, special: bool) -> int:
-        for derived in ("token_lengths", "_byte_spans"):
+        for derived in ("token_lengths", "_byte_spans", "_splitting_backend"):
             self.__dict__.pop(derived, None)
         added = 0
         for is_special, group in groupby(
@@ -343,6 +315,33 @@ def _template(layout: SequenceLayout) -> list[str]:
     return [
         piece for run, text in zip(runs, [*texts, None], strict=True) for piece in [*run, text] if piece is not None
     ]
+
+
+def _truncate(first: Encoding, second: Encoding | None, limits: Limits, num_special: int) -> None:
+    """Truncates in place; what is cut off stays with the encoding as its overflow."""
+    room = (limits.max_length or 0) - num_special
+    if room < 0:
+        raise ValueError(f"max_length {limits.max_length} is less than the {num_special} special tokens of a sequence")
+    if limits.stride and limits.stride >= room:
+        raise ValueError(f"stride {limits.stride} must be less than {room}, the tokens left for text by max_length")
+    to_remove = len(first) + len(second or ()) - room
+    if to_remove <= 0:
+        return
+    if limits.truncation is TruncationStrategy.LONGEST_FIRST or room == 0:
+        texts = [first] if second is None else [first, second]
+        for text, width in zip(texts, share_room([np.array(len(text)) for text in texts], room), strict=True):
+            _cut(text, int(width), limits)
+        return
+    only_second = limits.truncation is TruncationStrategy.ONLY_SECOND
+    target = second if only_second else first
+    if target is None:
+        raise ValueError("truncation='only_second' needs a text_pair")
+    if len(target) <= to_remove:
+        raise ValueError(
+            f"the {'second' if only_second else 'first'} text has {len(target)} tokens, but {to_remove} must go to "
+            f"respect max_length {limits.max_length}; use truncation='longest_first' or a larger max_length"
+        )
+    _cut(target, len(target) - to_remove, limits)
 
 
 def _cut(encoding: Encoding, length: int, limits: Limits) -> None:

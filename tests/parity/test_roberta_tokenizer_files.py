@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tokenizers import AddedToken
+from tokenizers import AddedToken, pre_tokenizers, processors
 
 from models import load_tokenizer
 from models.roberta.tokenizer import RobertaTokenizer, RobertaTokenizerFast
@@ -107,6 +107,30 @@ def test_older_folder(folder: Path, tmp_path: Path) -> None:
     assert again.get_vocab() == tokenizer.get_vocab()
     assert again.encode("a <mask> newtok <x>") == tokenizer.encode("a <mask> newtok <x>")
     assert again.additional_special_tokens == ["<x>"]
+
+
+def test_a_tokenizer_json_of_its_own_kind(folder: Path, tmp_path: Path) -> None:
+    """Another way to split, and another layout, are kept."""
+    tokenizer = RobertaTokenizerFast.from_pretrained(folder)
+    backend = tokenizer.backend_tokenizer
+    backend.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
+    )
+    backend.post_processor = processors.TemplateProcessing(
+        single="$A </s>", pair="$A </s> $B:1 </s>:1", special_tokens=[("</s>", tokenizer.sep_token_id)]
+    )
+    tokenizer.save_pretrained(tmp_path)
+    calls = [call(text, return_offsets_mapping=True, return_token_type_ids=True) for text in AWKWARD_TEXTS]
+    calls += [call("a 12", "b", return_token_type_ids=True, truncation=True, max_length=n) for n in (4, 5, 20)]
+    ours = RobertaTokenizerFast.from_pretrained(tmp_path)
+    assert run_calls(ours, calls) == v4(reference_calls, "RobertaTokenizerFast", tmp_path, {}, calls)
+    flat = ours.encode_flat(AWKWARD_TEXTS, offsets=True)
+    assert flat.offsets is not None
+    spans = ours(AWKWARD_TEXTS, return_offsets_mapping=True)["offset_mapping"]
+    assert flat.offsets.tolist() == [list(span) for row in spans for span in row]
+    pairs = ours.encode_flat(["a 12"], ["b"])
+    assert pairs.token_type_ids is not None
+    assert pairs.token_type_ids.tolist() == ours("a 12", "b", return_token_type_ids=True)["token_type_ids"]
 
 
 def test_load_tokenizer(folder: Path) -> None:

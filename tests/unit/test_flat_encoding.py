@@ -66,6 +66,15 @@ def test_token_types_only_where_they_differ(tokenizer: RobertaTokenizerFast) -> 
     assert tokenizer.encode_flat(["a"], ["b"]).token_type_ids is None
 
 
+def test_special_tokens_may_be_text(folder: Path) -> None:
+    tokenizer = RobertaTokenizerFast.from_pretrained(folder, split_special_tokens=True)
+    flat = tokenizer.encode_flat(["a</s>b"], offsets=True)
+    assert flat.input_ids.tolist() == tokenizer("a</s>b")["input_ids"]
+    assert flat.input_ids.tolist().count(tokenizer.sep_token_id) == 1
+    assert flat.offsets is not None
+    assert flat.offsets[-2].tolist() == [5, 6]
+
+
 def test_types_of_arrays(tokenizer: RobertaTokenizerFast) -> None:
     flat = tokenizer.encode_flat(["a b", ""], offsets=True)
     arrays = (flat.input_ids, flat.cu_seqlens, flat.text_index, flat.offsets, flat.special)
