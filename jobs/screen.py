@@ -61,18 +61,20 @@ def exit_codes(*, debug: bool) -> Iterator[None]:
     except (typer.Exit, BrokenPipeError):
         raise  # for typer to end the command with
     except Exception as error:
-        exit_code = _exit_code(error)
+        exit_code, message = _explain(error)
         if debug:
             traceback.print_exception(error)
-        _print_error(str(error) if exit_code != BUG else _our_fault(error))
+        _print_error(message)
         raise typer.Exit(exit_code) from None
 
 
-def _exit_code(error: Exception) -> int:
+def _explain(error: Exception) -> tuple[int, str]:
     if isinstance(error, ShardmillError):
-        return error.exit_code
+        return error.exit_code, str(error)
     models = sys.modules.get("models.errors")  # not imported for this alone: it brings in torch
-    return CANNOT_READ if models is not None and isinstance(error, models.ModelError) else BUG
+    if models is not None and isinstance(error, models.ModelError):
+        return CANNOT_READ, str(error)
+    return BUG, _our_fault(error)
 
 
 def _print_error(message: str) -> None:
