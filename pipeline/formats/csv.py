@@ -151,18 +151,21 @@ def _header(source: Source, blocks: Iterator[_Table | str]) -> tuple[list[str], 
 
 def _blocks(file: BinaryIO) -> Iterator[_Table | str]:
     """Whole rows in blocks of about `BLOCK_BYTES`; text stands for one row that cannot be read, and says why."""
-    body = file.read(BLOCK_BYTES).removeprefix(BYTE_ORDER_MARK)
-    while body:
-        chunk = file.read(max(BLOCK_BYTES, len(body)))
-        body += chunk
-        spans, stop = _split(body, at_end=not chunk)
+    body = file.read(len(BYTE_ORDER_MARK)).removeprefix(BYTE_ORDER_MARK)
+    at_end = False
+    while body or not at_end:
+        if not at_end:
+            chunk = file.read(max(BLOCK_BYTES, len(body)))
+            at_end = not chunk
+            body += chunk
+        spans, stop = _split(body, at_end=at_end)
         if spans:
             yield _Table(body, spans)
         body = body[stop:]
-        if body and (not chunk or len(body) > MAX_ROW_BYTES):
+        if body and (at_end or len(body) > MAX_ROW_BYTES):
             # No row ends here. A quote that is never closed costs the line it stands in; a line too long, itself.
             newline = body.find(b"\n", 0, MAX_ROW_BYTES)
-            if newline >= 0 or not chunk:
+            if newline >= 0 or at_end:
                 yield UNCLOSED
                 body = body[newline + 1 :] if newline >= 0 else b""
             else:

@@ -73,11 +73,13 @@ def line_blocks(source: Source, start: int, stop: int | None) -> Iterator[bytes 
     with source.open_decompressed() as file:
         if start > 0:
             start = _seek_to_line(file, start)
-        blocks = _blocks(file, None if stop is None else stop - start)
-        if start == 0:
-            first = next(blocks, None)
-            yield from () if first is None else (first.removeprefix(BYTE_ORDER_MARK),)
-        yield from blocks
+        is_first = start == 0
+        for block in _blocks(file, None if stop is None else stop - start):
+            if is_first and block is not None:
+                block = block.removeprefix(BYTE_ORDER_MARK)
+            if block != b"":
+                yield block
+            is_first = False
 
 
 def _seek_to_line(file: BinaryIO, place: int) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -191,9 +192,30 @@ def test_a_row_that_is_too_long_costs_itself(
         "x.txt": str,
         "x.csv": lambda text: f'{text},"x"',
     }[name]
-    texts = ["a" * 4900, "b" * 5001, "c", "d" * 99_999, "e" * 4900, "f" * 20_000]
+    texts = ["0" * 9999, "a" * 4900, "b" * 5001, "c", "d" * 99_999, "e" * 4900, "f" * 20_000]
     header = "text,other\n" if name == "x.csv" else ""
     content = (header + "\n".join(write(text) for text in texts)).encode()
     found = read(tmp_path, name, content, pa.schema([("text", pa.string())]))
     assert [row["text"] for row in found] == [text if len(text) < 5000 else None for text in texts]
     assert [row["error"] for row in found] == [None if len(text) < 5000 else lines.TOO_LONG for text in texts]
+
+
+@pytest.mark.parametrize("name", ["x.jsonl", "x.txt", "x.csv"])
+def test_an_endless_row_is_not_held_in_memory(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in (lines, csv):
+        monkeypatch.setattr(module, "BLOCK_BYTES", 100_000)
+        monkeypatch.setattr(module, "MAX_ROW_BYTES", 1_000_000)
+    content = b"text\n" + b"x" * 50_000_000 + b"\nlast\n"
+    tracemalloc.start()
+    try:
+        found = read(tmp_path, name, content, pa.schema([("text", pa.string())]))
+        peak_bytes = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert [row["error"] for row in found][-2] == lines.TOO_LONG
+    assert peak_bytes < 10_000_000
+
+
+def test_a_file_of_a_byte_order_mark_has_no_rows(tmp_path: Path) -> None:
+    for name in ("x.txt", "x.jsonl"):
+        assert read(tmp_path, name, b"\xef\xbb\xbf", pa.schema([("text", pa.string())])) == []
