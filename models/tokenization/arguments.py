@@ -69,6 +69,7 @@ class CallOptions:
     split_special_tokens: bool
     return_tensors: TensorType | None
     return_token_type_ids: bool
+    asks_token_type_ids: bool  # by name, not because the model takes them
     return_attention_mask: bool
     return_overflowing_tokens: bool
     return_special_tokens_mask: bool

@@ -231,6 +231,7 @@ class PreTrainedTokenizerBase(IdSequences):
             split_special_tokens=self.split_special_tokens if split_special_tokens is None else split_special_tokens,
             return_tensors=return_tensors,
             return_token_type_ids=wanted(return_token_type_ids, "token_type_ids"),
+            asks_token_type_ids=bool(return_token_type_ids),
             return_attention_mask=wanted(return_attention_mask, "attention_mask"),
             return_overflowing_tokens=return_overflowing_tokens,
             return_special_tokens_mask=return_special_tokens_mask,

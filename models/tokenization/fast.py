@@ -88,8 +88,11 @@ class PreTrainedTokenizerFast(PreTrainedTokenizerBase):
             offsets: also give each token's place in its text and the mask of special tokens.
 
         Raises:
-            ValueError: no room for text within `max_length`, or `stride` does not leave room to move on.
+            ValueError: no room for text within `max_length`, a `stride` that leaves no room to move on, or not as many
+                pairs as texts.
         """
+        if pairs is not None and len(pairs) != len(texts):
+            raise ValueError(f"expected as many pairs as texts, found {len(pairs)} pairs and {len(texts)} texts")
         sides = [texts] if pairs is None else [texts, pairs]
         tokens = [self._flat_tokens(side, with_offsets=offsets) for side in sides]
         layout = self._layout(pair=pairs is not None)

@@ -145,54 +145,26 @@ class IdSequences(SpecialTokens):
 
     def _build_row(self, ids: Ids, pair_ids: Ids | None, call: CallOptions) -> Columns:
         """One row of columns, truncated and with special tokens, not padded."""
-        limits = call.limits
-        if (
-            call.return_token_type_ids
-            and not call.add_special_tokens
-            and "token_type_ids" not in self.model_input_names
-        ):
-            raise ValueError(
-                "token types of a sequence without special tokens are not defined: "
-                "use add_special_tokens=True or return_token_type_ids=None"
-            )
-        cuts = limits.truncation is not TruncationStrategy.DO_NOT_TRUNCATE
-        if (
-            call.return_overflowing_tokens
-            and limits.truncation is TruncationStrategy.LONGEST_FIRST
-            and pair_ids is not None
-        ):
-            raise ValueError(
-                "no list of overflowing tokens for a pair truncated by longest_first, as they come from both texts; "
-                "use truncation='only_first' or 'only_second', or a fast tokenizer"
-            )
-        total = len(ids) + len(pair_ids or ())
-        if call.add_special_tokens:
-            total += self.num_special_tokens_to_add(pair=pair_ids is not None)
-        excess = total - limits.max_length if limits.max_length is not None else 0
+        _refuse_undefined(call, is_pair=pair_ids is not None)
+        limits, special = call.limits, call.add_special_tokens
+        total = len(ids) + len(pair_ids or ()) + special * self.num_special_tokens_to_add(pair_ids is not None)
+        excess = 0 if limits.max_length is None else total - limits.max_length
         overflowing: Ids = []
-        if cuts and limits.max_length:
+        if limits.truncation is not TruncationStrategy.DO_NOT_TRUNCATE and limits.max_length:
             ids, pair_ids, overflowing = self.truncate_sequences(
                 ids, pair_ids, excess, limits.truncation, limits.stride
             )
-        row: Columns = {}
+        sequence = self.build_inputs_with_special_tokens(ids, pair_ids) if special else ids + (pair_ids or [])
+        zeros = [0] * len(sequence)
+        row: Columns = {"input_ids": sequence}
+        if call.return_token_type_ids:
+            row["token_type_ids"] = self.create_token_type_ids_from_sequences(ids, pair_ids) if special else zeros
+        if call.return_special_tokens_mask:
+            row["special_tokens_mask"] = self.get_special_tokens_mask(ids, pair_ids) if special else zeros
+        if call.return_attention_mask:
+            row["attention_mask"] = [1] * len(sequence)
         if call.return_overflowing_tokens:
             row |= {"overflowing_tokens": overflowing, "num_truncated_tokens": excess}
-        row["input_ids"] = (
-            self.build_inputs_with_special_tokens(ids, pair_ids) if call.add_special_tokens else ids + (pair_ids or [])
-        )
-        num_tokens = len(row["input_ids"])
-        if call.return_token_type_ids:
-            row["token_type_ids"] = (
-                self.create_token_type_ids_from_sequences(ids, pair_ids)
-                if call.add_special_tokens
-                else [0] * num_tokens
-            )
-        if call.return_special_tokens_mask:
-            row["special_tokens_mask"] = (
-                self.get_special_tokens_mask(ids, pair_ids) if call.add_special_tokens else [0] * num_tokens
-            )
-        if call.return_attention_mask:
-            row["attention_mask"] = [1] * num_tokens
         return row
 
     def _finish_rows(self, rows: Sequence[Columns], call: CallOptions) -> BatchEncoding:
@@ -293,6 +265,19 @@ class IdSequences(SpecialTokens):
             _log.warning(
                 "a sequence of %d tokens is longer than the model takes: %d", num_tokens, self.model_max_length
             )
+
+
+def _refuse_undefined(call: CallOptions, *, is_pair: bool) -> None:
+    if call.asks_token_type_ids and not call.add_special_tokens:
+        raise ValueError(
+            "token types of a sequence without special tokens are not defined: "
+            "use add_special_tokens=True or return_token_type_ids=None"
+        )
+    if call.return_overflowing_tokens and is_pair and call.limits.truncation is TruncationStrategy.LONGEST_FIRST:
+        raise ValueError(
+            "no list of overflowing tokens for a pair truncated by longest_first, as they come from both texts; "
+            "use truncation='only_first' or 'only_second', or a fast tokenizer"
+        )
 
 
 def _texts(first: Ids, second: Ids | None) -> list[Ids]:

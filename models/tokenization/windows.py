@@ -137,15 +137,14 @@ def _cut(texts: Sequence[FlatTokens], room: int | None, stride: int, overflow: b
     ]
     num_windows = np.prod(counts, axis=0, dtype=np.int64)
     text_index = np.repeat(np.arange(len(num_windows)), num_windows)
-    rank = _ranges(np.zeros_like(num_windows), num_windows)  # of the window within its row
+    rank = _ranges(np.zeros_like(num_windows), num_windows)  # of the sequence within its row
     starts, cut_lengths = [], []
-    for place, (length, width) in enumerate(zip(lengths, widths, strict=True)):
-        later = np.prod(counts[place + 1 :], axis=0, dtype=np.int64) if place + 1 < len(counts) else num_windows * 0 + 1
-        window = rank // later[text_index] % counts[place][text_index]
+    for length, width, count in zip(reversed(lengths), reversed(widths), reversed(counts), strict=True):
+        rank, window = np.divmod(rank, count[text_index])
         start = window * (width - stride)[text_index]
         starts.append(start)
         cut_lengths.append(np.minimum(width[text_index], length[text_index] - start))
-    return _Cuts(text_index=text_index, starts=starts, lengths=cut_lengths)
+    return _Cuts(text_index=text_index, starts=starts[::-1], lengths=cut_lengths[::-1])
 
 
 def share_room(lengths: Sequence[IntArray], room: int) -> list[IntArray]:

@@ -96,6 +96,11 @@ def test_no_room(tokenizer: RobertaTokenizerFast, arguments: dict[str, int], mes
         tokenizer.encode_flat(["a"], **arguments)
 
 
+def test_pairs_that_are_too_few(tokenizer: RobertaTokenizerFast) -> None:
+    with pytest.raises(ValueError, match="found 1 pairs and 2 texts"):
+        tokenizer.encode_flat(["a", "b"], ["c"])
+
+
 def test_token_lengths(tokenizer: RobertaTokenizerFast) -> None:
     lengths = tokenizer.token_lengths
     assert [len(token) for token in ("<mask>", "Ġthe")] == [
