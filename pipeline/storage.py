@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import difflib
-import errno
 import functools
 import inspect
 import io
@@ -16,7 +15,6 @@ import os
 import re
 import shutil
 import stat
-import uuid
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -27,6 +25,7 @@ from typing import Any, BinaryIO, TypeVar, cast
 import fsspec
 from fsspec.core import url_to_fs
 
+from pipeline.durable import create_durably
 from pipeline.errors import CommitConflict, SpecError, StorageNotFound
 from pipeline.storage_errors import local_errors, retrying, translated
 
@@ -198,35 +197,12 @@ class _LocalStorage(Storage):
             return file.read()
 
     def write_bytes(self, path: str, data: bytes, *, exclusive: bool = False) -> None:
-        def write(staged: str) -> None:
-            Path(staged).write_bytes(data)
-
-        self._create(path, write, exclusive)
+        with local_errors(self.url_of(path)):
+            create_durably(self.url_of(path), lambda staged: staged.write_bytes(data), exclusive=exclusive)
 
     def put_file(self, local: Path, path: str, *, exclusive: bool = True) -> None:
-        def copy(staged: str) -> None:
-            shutil.copyfile(local, staged)
-
-        self._create(path, copy, exclusive)
-
-    def _create(self, path: str, write: Callable[[str], None], exclusive: bool) -> None:
-        """Writes beside the target under a hidden name, makes it durable, then gives it its name in one step."""
-        target = self.url_of(path)
-        folder, name = os.path.split(target)
-        staged = os.path.join(folder, f".{name}.{uuid.uuid4().hex[:8]}.staged")
-        with local_errors(target):
-            os.makedirs(folder, exist_ok=True)
-            try:
-                write(staged)
-                _sync(staged)
-                if exclusive:
-                    _link(staged, target)
-                else:
-                    os.replace(staged, target)
-                _sync(folder)
-            finally:
-                with contextlib.suppress(FileNotFoundError):
-                    os.remove(staged)
+        with local_errors(self.url_of(path)):
+            create_durably(self.url_of(path), lambda staged: shutil.copyfile(local, staged), exclusive=exclusive)
 
     def fetch(self, path: str, local: Path) -> None:
         with local_errors(self.url_of(path)):
@@ -241,28 +217,6 @@ class _LocalStorage(Storage):
 def _is_above(link: str, *, folder: str) -> bool:
     target = os.path.realpath(link)
     return os.path.commonpath([target, os.path.realpath(folder)]) == target
-
-
-def _sync(path: str) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _link(staged: str, target: str) -> None:
-    try:
-        os.link(staged, target)
-    except FileExistsError as error:
-        raise CommitConflict(f"{target} is there already.") from error
-    except OSError as error:
-        if error.errno not in (errno.EPERM, errno.ENOTSUP, errno.EMLINK):
-            raise
-        # Some network and user-space file systems have no hard links: a look before the rename is all they allow.
-        if os.path.exists(target):
-            raise CommitConflict(f"{target} is there already.") from error
-        os.replace(staged, target)
 
 
 class _RemoteStorage(Storage):
