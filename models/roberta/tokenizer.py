@@ -238,13 +238,14 @@ class CamembertTokenizerFast(XLMRobertaTokenizerFast):
     }
 
 
-def _with_flags(tokens: tuple[_Token, ...]) -> dict[str, Any]:
+def _with_flags(tokens: tuple[_Token | None, ...]) -> dict[str, Any]:
     """Role -> token, in the order of `NAMES`. The mask takes the blanks before it, as it stands for a whole word."""
     return {
         role: token
         if isinstance(token, AddedToken)
         else AddedToken(token, lstrip=role == "mask_token", normalized=role != "mask_token", special=True)
         for role, token in zip(NAMES, tokens, strict=True)
+        if token is not None  # a config may switch a role off
     }
 
 

@@ -106,6 +106,13 @@ def test_padding_without_a_pad_token(tokenizer_class: Any, folder: Path) -> None
     assert tokenizer("a", padding="max_length", max_length=5)["input_ids"][-2:] == [2, 2]
 
 
+@pytest.mark.parametrize("tokenizer_class", CLASSES)
+def test_a_role_may_be_switched_off(tokenizer_class: Any, folder: Path) -> None:
+    tokenizer = tokenizer_class.from_pretrained(folder, mask_token=None)
+    assert tokenizer.mask_token is None
+    assert "mask_token" not in tokenizer.special_tokens_map
+
+
 def test_impossible_limits(fast: RobertaTokenizerFast) -> None:
     for options, message in [
         ({"max_length": 1}, "less than the 2 special tokens"),
