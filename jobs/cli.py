@@ -6,6 +6,9 @@ The heavy libraries are imported by the commands that need them, so that `--help
 from __future__ import annotations
 
 import functools
+import io
+import signal
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
@@ -35,6 +38,11 @@ app = typer.Typer(
 
 def main() -> None:
     """The console script."""
+    # Schedulers end a job by SIGTERM: it is to stop as by Ctrl-C, with its record written and its workers gone.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal that has no ✓ shows a question mark
     app(prog_name="shardmill")
 
 

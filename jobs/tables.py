@@ -116,7 +116,10 @@ def _label_cell(row: Row, styles: LabelStyles) -> Text:
 
 
 def _score_cell(row: Row, styles: LabelStyles) -> Text:
-    return Text("–" if row["score"] is None else f"{row['score']:.3f}")
+    score = row["score"]
+    if isinstance(score, dict):  # a regression with several outputs
+        return Text(", ".join(f"{name} {number:.3f}" for name, number in score.items()))
+    return Text("–" if score is None else f"{score:.3f}")
 
 
 def _labels_cell(row: Row, styles: LabelStyles) -> Text:

@@ -7,7 +7,10 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import ray
@@ -65,7 +68,8 @@ class RayPool:
         self._made = 0
         self._owns_ray = not ray.is_initialized()
         if self._owns_ray:
-            _connect(workers)
+            with _termination_kept():
+                _connect(workers)
 
     def start(self, num_workers: int) -> None:
         actor_class = ray.remote(_Worker)
@@ -125,6 +129,15 @@ class RayPool:
             ray.kill(actor)
         self._calls = {ref: call for ref, call in self._calls.items() if call[0] != worker}
         return Lost(worker=worker, reason=reason, failure=failure)
+
+
+@contextmanager
+def _termination_kept() -> Iterator[None]:
+    """Keeps what the process does on SIGTERM: Ray's own handler aborts it, and the run could not say that it ends."""
+    handler = signal.getsignal(signal.SIGTERM)
+    yield
+    if callable(handler) and threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, handler)
 
 
 def _connect(workers: WorkerOptions) -> None:

@@ -113,17 +113,18 @@ def test_a_job_from_its_first_run_to_a_broken_folder(model: Path, corpus: Path, 
 
 @pytest.mark.ray
 @pytest.mark.slow
-def test_ctrl_c_ends_with_130_and_the_job_can_go_on(model: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_job_ends_with_130_and_says_so(model: Path, tmp_path: Path, how: signal.Signals) -> None:
     output = tmp_path / "out"
-    corpus = write_corpus(tmp_path / "corpus.jsonl", num_rows=100_000)
-    command = [COMMAND, *map(str, ner(model, corpus, output)), "--set", "input.unit_bytes=50000"]
+    corpus = write_corpus(tmp_path / "corpus.jsonl", num_rows=50_000)
+    command = [COMMAND, *map(str, ner(model, corpus, output)), "--set", "input.unit_bytes=20000"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         deadline = time.monotonic() + TIMEOUT_S
         while not list(output.glob("part-*.parquet")):
             assert process.poll() is None, "the run was over before it could be interrupted"
             assert time.monotonic() < deadline
             time.sleep(0.05)
-        process.send_signal(signal.SIGINT)
+        process.send_signal(how)
         told, errors = process.communicate(timeout=TIMEOUT_S)
     assert process.returncode == 130, errors
     assert "Interrupted after" in told

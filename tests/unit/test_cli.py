@@ -22,7 +22,9 @@ from jobs.spec import JobSpec, parse_task
 from models.errors import ModelNotFound
 from pipeline.errors import InputNotFound, OutputConflict, SpecError, StorageUnavailable, WorkerError
 from pipeline.events import RunSummary
+from pipeline.storage import Storage
 from tests.support.labelled import labelled_folder
+from tests.support.s3 import S3Bucket
 
 COMMANDS = ("demo", "run", "classify", "embed", "ner", "plan", "preview", "status", "verify")
 KINDS = ("classify", "embed", "ner")
@@ -291,6 +293,21 @@ def test_verify_of_a_damaged_folder(tmp_path: Path) -> None:
         result = shardmill("verify", folder.output.url, *flags)
         assert result.exit_code == 1
         assert "does not hold" in result.stdout
+
+
+def test_status_and_verify_of_a_folder_in_a_bucket(tmp_path: Path, s3_bucket: S3Bucket) -> None:
+    local = Path(labelled_folder(tmp_path).output.url)
+    bucket = Storage.open(s3_bucket.url, s3_bucket.options)
+    for path in local.rglob("*"):
+        if path.is_file():
+            bucket.put_file(path, f"labels/{path.relative_to(local).as_posix()}")
+    flags = [flag for key, value in s3_bucket.options.items() for flag in ("--set", f"output.storage.{key}={value}")]
+    status = shardmill("status", f"{s3_bucket.url}/labels", *flags)
+    assert status.exit_code == 0, status.stderr
+    assert "4/4 units (100%)" in status.stdout
+    verify = shardmill("verify", f"{s3_bucket.url}/labels/", *flags)
+    assert verify.exit_code == 0, verify.output
+    assert s3_bucket.options["secret"] not in status.output + verify.output
 
 
 @pytest.mark.parametrize("command", ["status", "verify"])

@@ -67,6 +67,12 @@ def test_all_labels_or_the_first_ones() -> None:
     assert "none" in shown(table)
 
 
+def test_regressions() -> None:
+    assert "3.142" in shown(pa.table({"text": ["x"], "score": [3.14159]}))
+    several = pa.table({"text": ["x"], "score": [{"joy": 0.5, "fear": 0.25}]})
+    assert "joy 0.500, fear 0.250" in shown(several)
+
+
 def test_embeddings_are_cut_to_their_first_numbers() -> None:
     table = pa.table({"text": ["x"], "embedding": pa.array([[0.5] * 384], pa.list_(pa.float32(), 384))})
     assert "[+0.50, +0.50, +0.50, +0.50, …] 384 numbers" in shown(table)
