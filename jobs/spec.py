@@ -9,7 +9,7 @@ from typing import Any, Self
 import yaml
 from pydantic import TypeAdapter, ValidationError, model_validator
 
-from jobs.explain import found, message, problems
+from jobs.explain import did_you_mean, found, message, problems
 from jobs.overrides import override
 from jobs.registry import AnyTask
 from pipeline.errors import SpecError
@@ -158,7 +158,8 @@ def _read_yaml(path: Path) -> Any:
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
-        raise SpecError(f"{path}: no such file; expected a job spec in YAML") from None
+        near = did_you_mean(path.name, (file.name for file in path.parent.glob("*.y*ml")))
+        raise SpecError(f"{path}: no such file{near or '; expected a job spec in YAML'}") from None
     except (OSError, UnicodeDecodeError) as error:
         raise SpecError(f"{path}: cannot be read as text: {getattr(error, 'strerror', None) or 'not UTF-8'}") from None
     try:

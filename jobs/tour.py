@@ -44,7 +44,7 @@ def tour(output: Path, console: Console) -> None:
     console.print(Text(f"{plural(len(jobs), 'job')} on bundled text with bundled models, by two workers", style="bold"))
     specs = []
     for place, job in enumerate(jobs, start=1):
-        spec = _spec(job, output)
+        spec = demo_spec(job, output)
         specs.append(spec)
         console.print(Text.assemble((f"\n{place}/{len(jobs)} {spec.name}", "bold cyan"), f"  {_shown(job.spec)}"))
         with run_display(console) as display:
@@ -60,7 +60,7 @@ def tour(output: Path, console: Console) -> None:
     console.print(_what_next(specs, output))
 
 
-def _spec(job: demo.DemoJob, output: Path) -> JobSpec:
+def demo_spec(job: demo.DemoJob, output: Path) -> JobSpec:
     """The bundled spec with its paths made absolute, for the demo runs from any folder, and with small units."""
     places = {"input.url": job.corpus, "model.path": job.model, "output.url": output.absolute() / job.name}
     settings = [f"{key}={json.dumps(str(path))}" for key, path in places.items()]
@@ -74,7 +74,7 @@ def _some_rows(spec: JobSpec) -> RenderableType:
         results = results.add_column(0, spec.input.text, texts)  # rows leave in the order in which they came
     good = results.filter(results["error"].is_null())
     if "embedding" in results.column_names:
-        return _neighbours_table(good, spec.input.text)
+        return neighbours_table(good, spec.input.text)
     bad = results.filter(results["error"].is_valid())
     chosen = good.take(_spread(good.num_rows, NUM_SHOWN))
     return results_table(pa.concat_tables([chosen, bad.slice(0, NUM_ERRORS_SHOWN)]), text=spec.input.text)
@@ -85,7 +85,7 @@ def _spread(num_rows: int, num_chosen: int) -> npt.NDArray[np.int64]:
     return np.unique(np.linspace(0, num_rows - 1, min(num_chosen, num_rows)).astype(np.int64))
 
 
-def _neighbours_table(rows: pa.Table, text: str) -> Table:
+def neighbours_table(rows: pa.Table, text: str) -> Table:
     """Some texts, and the texts whose embeddings are closest to theirs."""
     texts = [one_line(value, 90) for value in rows[text].to_pylist()]
     vectors = np.stack(rows["embedding"].to_numpy())

@@ -130,3 +130,21 @@ def test_an_interrupted_job_ends_with_130_and_says_so(model: Path, tmp_path: Pat
     assert "Interrupted after" in told
     assert "run the same command again" in told
     assert "interrupted" in shardmill("status", output).stdout
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_the_demo_from_start_to_end_and_again(tmp_path: Path) -> None:
+    output = tmp_path / "demo-output"
+    first = shardmill("demo", "--output", output)
+    assert first.returncode == 0, first.stderr
+    assert first.stdout.count("Done in") == 3
+    assert "→PER" in first.stdout
+    assert "closest by embedding" in first.stdout
+    assert "What to type next" in first.stdout
+    assert first.stderr == ""
+    again = shardmill("demo", "--output", output)
+    assert again.returncode == 0
+    assert again.stdout.count("Nothing to do") == 3
+    for name in ("topics", "ner", "embed"):
+        assert shardmill("verify", output / name).returncode == 0

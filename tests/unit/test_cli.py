@@ -265,6 +265,12 @@ def test_newcomers_mistakes(job: Path, setting: str, exit_code: int, words: str)
     assert result.stderr.count("\n") == 1
 
 
+def test_a_job_file_that_is_not_there(job: Path) -> None:
+    result = shardmill("run", job.with_name("jbo.yaml"))
+    assert result.exit_code == 2
+    assert result.stderr == f"error: {job.parent}/jbo.yaml: no such file; did you mean job.yaml?\n"
+
+
 def test_plan_says_what_would_be_done_and_writes_nothing(job: Path, tmp_path: Path) -> None:
     before = sorted(tmp_path.rglob("*"))
     result = shardmill("plan", job)
@@ -274,6 +280,22 @@ def test_plan_says_what_would_be_done_and_writes_nothing(job: Path, tmp_path: Pa
     assert re.search(r"units +3 ", result.stdout)
     assert result.stdout.count("corpus.jsonl") == 3
     assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_plan_knows_what_earlier_runs_have_planned(tmp_path: Path) -> None:
+    folder = labelled_folder(tmp_path)
+    folder.part(0).unlink()
+    (tmp_path / "e.csv").write_text("id,weight,text\n1,2,three\n")
+    job = tmp_path / "job.yaml"
+    job.write_text(
+        f"name: by-hand\ninput: {{url: [{tmp_path}/*.parquet, {tmp_path}/e.csv], unit_bytes: 100}}\n"
+        f"output: {{url: {folder.output.url}, keep: [id, weight]}}\nmodel: {{path: m}}\ntask: {{type: classify}}\n"
+    )
+    shown = shardmill("plan", job)
+    assert shown.exit_code == 0, shown.stderr
+    assert re.search(r"files +5 ", shown.stdout)
+    assert re.search(r"before +4 +units of 4 files, 1 unit to do", shown.stdout)
+    assert re.search(r"new units +1 ", shown.stdout)
 
 
 def test_status_and_verify_of_a_good_folder(tmp_path: Path) -> None:
