@@ -20,6 +20,8 @@ if TYPE_CHECKING:  # `verify` brings in torch, which `status` should not wait fo
     from pipeline.units import Unit
     from pipeline.verify import Check, Verification
 
+# How the ranges of these formats are counted; those of the others are bytes.
+COUNTED = {"parquet": "row groups", "arrow": "record batches", "arrow-stream": "record batches"}
 STATES = {
     "done": ("done", "bold green"),
     "running": ("running", "bold cyan"),
@@ -73,11 +75,12 @@ def _origin(unit: Unit) -> Text:
     shown = Text(piece.file.url.rsplit("/", 1)[-1])
     if len(unit.pieces) > 1:
         return shown.append(f" and {plural(len(unit.pieces) - 1, 'more file')}", style="dim")
-    of = {"parquet": "row groups", "arrow": "record batches", "arrow-stream": "record batches"}
-    is_whole = not piece.start and piece.stop in (None, piece.file.size_bytes)
-    if piece.file.format in of or not is_whole:
+    if piece.file.format in COUNTED:
+        last = "" if piece.stop is None else count(piece.stop - 1)
+        shown.append(f" {COUNTED[piece.file.format]} {count(piece.start)}–{last}", style="dim")
+    elif piece.start or piece.stop not in (None, piece.file.size_bytes):
         end = "the end" if piece.stop is None else count(piece.stop)
-        shown.append(f" {of.get(piece.file.format, 'bytes')} {count(piece.start)} to {end}", style="dim")
+        shown.append(f" bytes {count(piece.start)} to {end}", style="dim")
     return shown
 
 
