@@ -166,7 +166,7 @@ def _check_ranges(check: Check, unit: Unit, next_starts: dict[tuple[str, str], i
 
 def _check_strays(found: Verification, strays: Collection[str]) -> None:
     """`strays` are the names left over when every unit has found its part."""
-    found.owned.num_checked = found.whole.num_checked + len(strays)
+    found.owned.num_checked = found.whole.num_checked + len(strays)  # all part files that there are
     for name in sorted(strays):
         file = f"{PART_PREFIX}{name}{PART_SUFFIX}"
         if parent(name) != name:
@@ -185,41 +185,50 @@ def _check_success(found: Verification, output: Storage) -> None:
 
 def _check_part(found: Verification, output: Storage, unit: Unit, source: _Source | None, keep: Sequence[str]) -> None:
     """One part file: its footer, and with `source` its rows."""
+    found.whole.num_checked += 1
     try:
         with output.open_file(unit.output_name) as stream, pq.ParquetFile(stream) as part:
             record = _check_footer(found, unit, part, keep)
             if record is not None and source is not None:
                 _check_rows(found, unit, part, record, source, keep)
     except (pa.ArrowException, OSError) as error:
-        found.whole.expect(False, f"{unit.output_name}: {type(error).__name__}: cannot be read as Parquet")
+        found.whole.fail(f"{unit.output_name}: cannot be read as Parquet ({type(error).__name__})")
 
 
 def _check_footer(found: Verification, unit: Unit, part: pq.ParquetFile, keep: Sequence[str]) -> dict[str, Any] | None:
     """What the part says of itself, or None if it is not to be believed."""
-    body = (part.metadata.metadata or {}).get(METADATA_KEY)
-    record = json.loads(body) if body else {}
+    record = _own_record(part)
     num_rows = part.metadata.num_rows
     wrong = []
     if record.get("unit") != unit.name:
         wrong.append(f"is of unit {record.get('unit')}" if record else "was not written by shardmill")
-    elif record["num_rows"] != num_rows:
-        wrong.append(f"says {record['num_rows']} rows and has {num_rows}")
-    elif [_range(piece) for piece in unit.pieces] != record["pieces"]:
+    elif record.get("num_rows") != num_rows:
+        wrong.append(f"says {record.get('num_rows')} rows and has {num_rows}")
+    elif [_range(piece) for piece in unit.pieces] != record.get("pieces"):
         wrong.append("was made from other input ranges than the plan says")
     missing = [name for name in (*keep, "error") if name not in part.schema_arrow.names]
     if missing:
         wrong.append(f"lacks the columns {', '.join(missing)}")
-    found.whole.expect(not wrong, f"{unit.output_name}: {'; '.join(wrong)}")
     if wrong:
+        found.whole.fail(f"{unit.output_name}: {'; '.join(wrong)}")
         return None
     found.num_rows += num_rows
-    found.num_empty += record["num_empty"]
-    found.num_errors += record["num_errors"]
+    found.num_empty += record.get("num_empty", 0)
+    found.num_errors += record.get("num_errors", 0)
     if unit.num_rows is not None:
         found.counts.expect(
             num_rows == unit.num_rows, f"{unit.output_name}: {num_rows} rows, planned were {unit.num_rows}"
         )
     return record
+
+
+def _own_record(part: pq.ParquetFile) -> dict[str, Any]:
+    """What the writer put into the footer; empty if it was not ours."""
+    try:
+        record = json.loads((part.metadata.metadata or {}).get(METADATA_KEY, b"{}"))
+    except ValueError:
+        return {}
+    return record if isinstance(record, dict) else {}
 
 
 def _range(piece: Piece) -> dict[str, Any]:
@@ -261,8 +270,8 @@ def _check_rows(
         f"{unit.output_name}: {row + num_extra} rows, its input has {row + num_missing}",
     )
     found.errors.expect(
-        (num_empty, num_errors) == (record["num_empty"], record["num_errors"]) or bool(num_extra),
-        f"{unit.output_name}: says {record['num_errors']} errors and {record['num_empty']} empty rows, "
+        (num_empty, num_errors) == (record.get("num_empty"), record.get("num_errors")) or bool(num_extra),
+        f"{unit.output_name}: says {record.get('num_errors')} errors and {record.get('num_empty')} empty rows, "
         f"has {num_errors} and {num_empty}",
     )
 

@@ -84,6 +84,17 @@ def _truncated_file(folder: LabelledFolder) -> None:
     folder.part(0).write_bytes(folder.part(0).read_bytes()[:-40])
 
 
+def _damaged_inside(folder: LabelledFolder) -> None:
+    content = bytearray(folder.part(0).read_bytes())
+    content[4:80] = bytes(76)
+    folder.part(0).write_bytes(content)
+
+
+def _own_record_not_json(folder: LabelledFolder) -> None:
+    table = folder.rows(folder.units[0]).replace_schema_metadata({layout.METADATA_KEY: b"no JSON"})
+    pq.write_table(table, folder.part(0))
+
+
 def _foreign_file(folder: LabelledFolder) -> None:
     shutil.copy(folder.part(0), folder.root / "out" / "part-00007-000000-abcdef01.parquet")
 
@@ -136,6 +147,8 @@ def _planned_twice(folder: LabelledFolder) -> None:
         (_swapped_rows, {"order"}, "row 4, column id"),
         (_changed_value, {"order"}, "row 2, column weight"),
         (_truncated_file, {"whole"}, "cannot be read as Parquet"),
+        (_damaged_inside, {"whole"}, "part-00000-000000-00000000.parquet: cannot be read as Parquet (OSError)"),
+        (_own_record_not_json, {"whole"}, "not written by shardmill"),
         (_foreign_file, {"owned"}, "part-00007-000000-abcdef01.parquet: no plan has such a unit"),
         (_foreign_content, {"whole"}, "not written by shardmill"),
         (_other_units_content, {"whole"}, "is of unit 00000-000001"),
