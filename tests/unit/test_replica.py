@@ -1,0 +1,157 @@
+"""A replica turns units into parts: in order, whole or not at all, and one bad unit does not stop the next."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from pipeline.errors import FileUnreadable, WorkerError
+from pipeline.options import InputOptions, OutputOptions
+from pipeline.planner import input_schema, list_files, plan_units
+from pipeline.replica import Replica
+from pipeline.storage import Storage
+from pipeline.units import Unit
+from tests.support.length_engine import LengthEngine
+
+NUM_ROWS, FILES = 40, 3
+
+Start = Callable[[LengthEngine], Replica]
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> InputOptions:
+    """Three files of forty rows, each row group of ten a unit."""
+    for number in range(FILES):
+        ids = pa.array(range(number * NUM_ROWS, (number + 1) * NUM_ROWS))
+        table = pa.table({"id": ids, "text": [f"file {number} " + "x" * row for row in range(NUM_ROWS)]})
+        pq.write_table(table, tmp_path / f"{number}.parquet", row_group_size=10)
+    return InputOptions(url=str(tmp_path / "*.parquet"))
+
+
+@pytest.fixture
+def units(source: InputOptions) -> list[Unit]:
+    return [unit for unit in plan_units(list_files(source), source, unit_bytes=1) if isinstance(unit, Unit)]
+
+
+@pytest.fixture
+def start(source: InputOptions, tmp_path: Path) -> Iterator[Start]:
+    replicas: list[Replica] = []
+
+    def make(engine: LengthEngine) -> Replica:
+        replica = Replica(
+            engine,  # type: ignore[arg-type]
+            source=source,
+            input_schema=input_schema(list_files(source), source, ["id"]),
+            output=Storage.open(str(tmp_path / "out")),
+            options=OutputOptions(url=str(tmp_path / "out"), keep=("id",)),
+        )
+        replicas.append(replica)
+        return replica
+
+    yield make
+    for replica in replicas:
+        replica.close()
+
+
+def part(tmp_path: Path, unit: Unit) -> dict[str, list[Any]]:
+    columns: dict[str, list[Any]] = pq.read_table(tmp_path / "out" / unit.output_name).to_pydict()
+    return columns
+
+
+def test_units_in_hand_are_committed_with_their_rows_in_order(start: Start, units: list[Unit], tmp_path: Path) -> None:
+    replica = start(LengthEngine())
+    futures = [replica.submit(unit) for unit in units]
+    reports = [future.result() for future in futures]
+
+    assert [report.name for report in reports] == [unit.name for unit in units]
+    assert sum(report.num_rows for report in reports) == FILES * NUM_ROWS
+    ids = [row for unit in units for row in part(tmp_path, unit)["id"]]
+    assert ids == list(range(FILES * NUM_ROWS))
+    assert part(tmp_path, units[0])["length"] == [len("file 0 ") + row for row in range(10)]
+    assert {"read", "tokenize", "forward", "decode", "write", "commit"} == reports[0].stage_s.keys()
+
+
+@pytest.mark.parametrize("stage", ["on_encode", "on_forward", "on_decode"])
+def test_a_failure_at_any_stage_ends_its_unit_alone(
+    start: Start, units: list[Unit], tmp_path: Path, stage: str
+) -> None:
+    def refuse(texts: pa.Array) -> None:
+        if texts[0].as_py().startswith("file 1"):
+            raise RuntimeError("no")
+
+    replica = start(LengthEngine(**{stage: refuse}))
+    outcomes = {unit: replica.submit(unit) for unit in units}
+
+    for unit, future in outcomes.items():
+        bad = unit.pieces[0].file.url.endswith("1.parquet")
+        assert isinstance(future.exception(), RuntimeError) == bad
+        assert (tmp_path / "out" / unit.output_name).exists() != bad
+
+
+def test_a_file_that_cannot_be_read_ends_its_unit_alone(start: Start, units: list[Unit], tmp_path: Path) -> None:
+    damaged = tmp_path / "1.parquet"
+    damaged.write_bytes(damaged.read_bytes()[:-20])
+    replica = start(LengthEngine())
+    outcomes = [(unit, replica.submit(unit)) for unit in units]
+    for unit, future in outcomes:
+        bad = unit.pieces[0].file.url == str(damaged)
+        assert isinstance(future.exception(), FileUnreadable) == bad
+
+
+def test_stages_overlap_across_units(start: Start, units: list[Unit]) -> None:
+    """While the first unit is on the device the second is tokenized: each waits for the other."""
+    second_is_tokenized, first_is_on_the_device = threading.Event(), threading.Event()
+
+    def on_encode(texts: pa.Array) -> None:
+        if texts[0].as_py() == "file 0 " + "x" * 10:
+            assert first_is_on_the_device.wait(10)
+            second_is_tokenized.set()
+
+    def on_forward(texts: pa.Array) -> None:
+        if texts[0].as_py() == "file 0 ":
+            first_is_on_the_device.set()
+            assert second_is_tokenized.wait(10)
+
+    replica = start(LengthEngine(on_encode=on_encode, on_forward=on_forward))
+    for future in [replica.submit(unit) for unit in units[:2]]:
+        future.result(timeout=20)
+
+
+def test_a_unit_that_somebody_else_committed_is_left_as_it_is(start: Start, units: list[Unit], tmp_path: Path) -> None:
+    start(LengthEngine()).submit(units[0]).result()
+    path = tmp_path / "out" / units[0].output_name
+    before = path.stat()
+    report = start(LengthEngine()).submit(units[0]).result()
+    assert report.num_rows == 10
+    assert path.stat().st_mtime_ns == before.st_mtime_ns
+
+
+def test_staged_files_do_not_stay(
+    start: Start, units: list[Unit], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    staging = tmp_path / "staging"
+    staging.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(staging))
+
+    def refuse(texts: pa.Array) -> None:
+        if texts[0].as_py().startswith("file 1"):
+            raise RuntimeError("no")
+
+    replica = start(LengthEngine(on_decode=refuse))
+    for future in [replica.submit(unit) for unit in units]:
+        future.exception()
+    replica.close()
+    assert list(staging.iterdir()) == []
+
+
+def test_a_closed_replica_takes_no_units(start: Start, units: list[Unit]) -> None:
+    replica = start(LengthEngine())
+    replica.close()
+    with pytest.raises(WorkerError, match="closed"):
+        replica.submit(units[0])
