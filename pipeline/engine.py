@@ -28,8 +28,8 @@ NOT_FINITE = "the model gave a result that is not finite"
 
 Outputs = tuple[npt.NDArray[np.generic], ...]
 
-# Tokens in one forward pass. Large enough to fill the device, small enough that activations stay in its caches (CPU) or
-# leave room for the model (GPU); see infra/benchmarks.
+# Tokens in one forward pass: enough to fill the device, few enough that activations stay in its caches (CPU) or leave
+# room for the model (GPU).
 _TOKEN_BUDGET = {"cpu": 4096, "cuda": 65536}
 
 
@@ -52,7 +52,7 @@ class Results:
     columns: pa.RecordBatch  # the task's fields and `error`, R rows
     num_empty: int
     num_errors: int  # other than being empty
-    num_long: int  # texts that took several windows
+    num_long: int  # texts longer than the model, cut into windows or truncated
     num_tokens: int
 
 
@@ -135,11 +135,12 @@ class Engine:
         else:
             columns = [pa.nulls(window.num_rows, field.type) for field in self.task.fields]
         reasons = pa.array([errors.get(row) for row in range(window.num_rows)], ERROR_FIELD.type)
+        num_in_windows = int(np.count_nonzero(np.bincount(encoding.text_index) > 1))
         return Results(
             columns=pa.RecordBatch.from_arrays([*columns, reasons], schema=self.schema),
             num_empty=window.num_empty,
             num_errors=len(errors) - window.num_empty,
-            num_long=int(np.count_nonzero(np.bincount(encoding.text_index) > 1)),
+            num_long=num_in_windows + encoding.num_truncated,
             num_tokens=encoding.num_tokens,
         )
 

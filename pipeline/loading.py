@@ -14,7 +14,7 @@ import torch
 import xxhash
 
 import models
-from models.errors import ModelNotFound
+from models.errors import CheckpointError, ModelNotFound
 from models.hub import Source
 from pipeline.engine import Engine
 from pipeline.options import InputOptions, ModelOptions, OutputOptions, WorkerOptions
@@ -61,6 +61,12 @@ def load_engine(model: ModelOptions, task: Task, workers: WorkerOptions) -> Engi
     if device == "cpu":
         torch.set_num_threads(max(1, round(workers.cpus)))
     loaded = models.load_model(files.path, task=task.head, revision=files.revision, dtype=model.dtype, device=device)
+    if loaded.new_parameters:
+        # A random head labels at random, and nobody would see it in the output.
+        raise CheckpointError(
+            f"{model.path}: expected a model trained for {task.head}, found no {', '.join(loaded.new_parameters[:4])} "
+            f"in its weights. Use a checkpoint that was fine-tuned for this task."
+        )
     tokenizer = models.load_tokenizer(files.path, revision=files.revision)
     bound = task.bind(loaded.config, tokenizer, files.folder)
     return Engine(loaded, tokenizer, bound, token_budget=workers.token_budget)

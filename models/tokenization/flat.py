@@ -21,6 +21,7 @@ class FlatEncoding:
     token_type_ids: npt.NDArray[np.int8] | None = None  # [T]; None means all zero
     offsets: npt.NDArray[np.int32] | None = None  # [T, 2] start, end in code points of the original text
     special: npt.NDArray[np.bool_] | None = None  # [T] true for special tokens; given together with offsets
+    num_truncated: int = 0  # texts that lost their end, where no windows were asked for
     extras: dict[str, npt.NDArray[np.int32]] = field(default_factory=dict)  # a family's own ids, each [T]
 
     @property

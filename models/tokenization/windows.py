@@ -48,6 +48,7 @@ class _Cuts:
     text_index: IntArray  # [N]
     starts: list[IntArray]  # for each text of the sequence: [N], counted from the first token of the row's text
     lengths: list[IntArray]  # the same shape
+    num_truncated: int = 0  # texts (or pairs) that lost their end
 
 
 def lay_out(
@@ -100,6 +101,7 @@ def lay_out(
         token_type_ids=_token_types(texts, layout)[source] if _has_types(layout) else None,
         offsets=offsets,
         special=None if offsets is None else source >= len(pool) - len(special),
+        num_truncated=cuts.num_truncated,
     )
 
 
@@ -128,7 +130,13 @@ def _cut(texts: Sequence[FlatTokens], room: int | None, stride: int, overflow: b
     widths = share_room(lengths, room)
     if not overflow:
         kept = [np.minimum(length, width) for length, width in zip(lengths, widths, strict=True)]
-        return _Cuts(text_index=np.arange(len(lengths[0])), starts=whole, lengths=kept)
+        too_long = np.any([length > width for length, width in zip(lengths, widths, strict=True)], axis=0)
+        return _Cuts(
+            text_index=np.arange(len(lengths[0])),
+            starts=whole,
+            lengths=kept,
+            num_truncated=int(np.count_nonzero(too_long)),
+        )
 
     # Every window of the first text meets every window of the second; one of them nearly always is whole.
     counts = [
