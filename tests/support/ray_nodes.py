@@ -10,9 +10,9 @@ NODE = {"num_cpus": 2, "object_store_memory": 80 << 20, "include_dashboard": Fal
 # A node that is gone is noticed after seconds, not after half a minute.
 SYSTEM = {
     "health_check_initial_delay_ms": 1000,
-    "health_check_period_ms": 1000,
+    "health_check_period_ms": 500,
     "health_check_timeout_ms": 5000,
-    "health_check_failure_threshold": 5,
+    "health_check_failure_threshold": 4,
 }
 
 
