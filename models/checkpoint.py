@@ -1,7 +1,7 @@
 """Weights on disk: reading them under whatever names they have, filling every parameter exactly once, writing them.
 
 Files are `model.safetensors`, the same in shards with an index, or the older `pytorch_model.bin`, in shards or not;
-the first of these that is there counts.
+where neither is there, those of TensorFlow and Flax. The first that is there counts.
 """
 
 from __future__ import annotations
@@ -15,10 +15,11 @@ from pathlib import Path
 from pickle import UnpicklingError
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from models import legacy
 from models.errors import CheckpointError, ModelNotFound
 from models.hub import Source
 from models.wording import first_ten
@@ -27,7 +28,12 @@ logger = logging.getLogger(__name__)
 
 SAFETENSORS = "model.safetensors"
 INDEX_SUFFIX = ".index.json"
-WEIGHT_FILES = (SAFETENSORS, "pytorch_model.bin")
+WEIGHT_FILES: Mapping[str, tuple[str, ...]] = {
+    "pt": (SAFETENSORS, "pytorch_model.bin"),
+    "tf": ("tf_model.h5", SAFETENSORS, "model.ckpt.index", "bert_model.ckpt.index"),
+    "flax": ("flax_model.msgpack", SAFETENSORS),
+}
+"""Each framework's files, by the name that safetensors files have for it in their metadata."""
 
 COMMON_SUFFIXES: Mapping[str, str | None] = {
     "LayerNorm.gamma": "LayerNorm.weight",
@@ -67,33 +73,71 @@ class Matching:
     """Name, shape in the file, shape in the model."""
 
 
-def read_tensors(source: Source) -> dict[str, Tensor]:
-    """All tensors of a source's weights, on the CPU, under the names that they have there.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Weights:
+    """What a checkpoint's files hold, on the CPU; names are the files', or torch's for those of other frameworks."""
+
+    tensors: dict[str, Tensor]
+    implied: dict[str, Tensor] = field(default_factory=dict)
+    """What the framework computed with although no file has it under such a name."""
+
+
+def read_weights(source: Source, *, framework: str | None = None) -> Weights:
+    """All tensors of a source's weights.
+
+    Args:
+        framework: Read only files of "pt", "tf" or "flax".
 
     Raises:
         ModelNotFound: no weights, or a shard that the index names is missing.
         CheckpointError: a file cannot be read.
     """
-    for filename in WEIGHT_FILES:
+    accepted = WEIGHT_FILES if framework is None else {framework: WEIGHT_FILES[framework]}
+    filenames = list(dict.fromkeys(filename for names in accepted.values() for filename in names))
+    for filename in filenames:
+        index = None
         path = source.find(filename)
-        if path is not None:
-            return _read_file(path)
-        index = source.find(filename + INDEX_SUFFIX)
+        if path is None and not filename.endswith(".index"):
+            index = source.find(filename + INDEX_SUFFIX)
         if index is not None:
-            return _read_shards(source, index)
-    expected = f"{' or '.join(WEIGHT_FILES)}, or one of them in shards with its {INDEX_SUFFIX}"
-    raise ModelNotFound(f"{source.name}: expected weights, {expected}; {source.describe_files()}")
+            shard_of = _read_index(index)
+            path = source.require(min(shard_of.values()))
+        if path is None or (maker := _framework_of(path)) not in accepted:
+            continue
+        tensors = _read_file(path) if index is None else _read_shards(source, index, shard_of)
+        return Weights(tensors=tensors, implied=legacy.output_matrix(tensors) if maker == "tf" else {})
+    expected = f"one of {', '.join(filenames)}, whole or in shards with {INDEX_SUFFIX}"
+    wanted = {"tf": "weights of TensorFlow", "flax": "weights of Flax"}.get(framework or "", "weights")
+    raise ModelNotFound(f"{source.name}: expected {wanted}, {expected}; {source.describe_files()}")
 
 
-def _read_shards(source: Source, index: Path) -> dict[str, Tensor]:
+def _framework_of(path: Path) -> str:
+    if path.suffix != ".safetensors":
+        return {".h5": "tf", ".index": "tf", ".msgpack": "flax"}.get(path.suffix, "pt")
+    try:
+        with safe_open(path, framework="pt") as file:
+            written_by = (file.metadata() or {}).get("format")
+    except (SafetensorError, OSError) as error:
+        raise _unreadable(path, error) from error
+    return str(written_by) if written_by in WEIGHT_FILES else "pt"
+
+
+def _read_index(index: Path) -> dict[str, str]:
+    """Tensor to shard."""
     try:
         shard_of = dict(json.loads(index.read_text(encoding="utf-8"))["weight_map"])
     except (ValueError, KeyError, TypeError) as error:
         raise CheckpointError(f"{index}: expected a JSON object with a weight_map: {error}") from error
+    if not shard_of or not all(isinstance(shard, str) for shard in shard_of.values()):
+        raise CheckpointError(f"{index}: expected a weight_map from names to files; found {str(shard_of)[:100]}")
+    return shard_of
+
+
+def _read_shards(source: Source, index: Path, shard_of: Mapping[str, str]) -> dict[str, Tensor]:
     tensors: dict[str, Tensor] = {}
     for shard in sorted(set(shard_of.values())):
         tensors |= _read_file(source.require(shard))
-    absent = shard_of.keys() - tensors.keys()
+    absent = [name for name in shard_of if legacy.index_names(name).isdisjoint(tensors)]
     if absent:
         raise CheckpointError(f"{index}: its shards lack {first_ten(absent)}; download or save the model again")
     return tensors
@@ -101,19 +145,31 @@ def _read_shards(source: Source, index: Path) -> dict[str, Tensor]:
 
 def _read_file(path: Path) -> dict[str, Tensor]:
     try:
-        if path.suffix == ".safetensors":
-            return load_file(path)
+        match path.suffix:
+            case ".safetensors":
+                tensors = load_file(path)
+                return tensors if _framework_of(path) == "pt" else legacy.to_torch(tensors)
+            case ".h5":
+                return legacy.read_tensorflow_h5(path)
+            case ".index":
+                return legacy.read_tensorflow_bundle(path)
+            case ".msgpack":
+                return legacy.read_flax_msgpack(path)
         tensors = torch.load(path, map_location="cpu", weights_only=True)
-    except (SafetensorError, UnpicklingError, RuntimeError, EOFError, OSError) as error:
-        reason = str(error).partition("\n")[0]
-        raise CheckpointError(f"{path}: the weights cannot be read ({reason}); download or save them again") from error
+    except (SafetensorError, UnpicklingError, RuntimeError, EOFError, OSError, ValueError) as error:
+        raise _unreadable(path, error) from error
     if not isinstance(tensors, dict) or not all(isinstance(tensor, Tensor) for tensor in tensors.values()):
         raise CheckpointError(f"{path}: expected a dictionary of tensors")
     return tensors
 
 
+def _unreadable(path: Path, error: Exception) -> CheckpointError:
+    reason = str(error).partition("\n")[0]
+    return CheckpointError(f"{path}: the weights cannot be read ({reason}); download or save them again")
+
+
 def match(
-    tensors: Mapping[str, Tensor],
+    weights: Weights,
     parameters: Mapping[str, Tensor],
     *,
     aliases: Mapping[str, str],
@@ -123,14 +179,14 @@ def match(
     """Finds for each parameter of a model the tensor of a file that fills it.
 
     Args:
-        tensors: The file's, by its names.
+        weights: The file's, by its names.
         parameters: The model's, by ours, each once.
         aliases: Further names of the same parameters, to the one in `parameters`.
         prefix: What the encoder is called inside models with a head; files have names with or without it.
     """
     result = Matching()
     candidates: dict[str, dict[str, Tensor]] = {}  # parameter -> name in the file -> tensor
-    for theirs, tensor in tensors.items():
+    for theirs, tensor in {**weights.implied, **weights.tensors}.items():
         ours = names.ours(theirs)
         if ours is None:
             continue
@@ -140,7 +196,8 @@ def match(
             if name in parameters or name in aliases
         ]
         if not known:
-            result.unexpected.append(theirs)
+            if theirs in weights.tensors:
+                result.unexpected.append(theirs)
             continue
         candidates.setdefault(aliases.get(known[0], known[0]), {})[known[0]] = tensor
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from models import checkpoint
-from models.checkpoint import CheckpointNames
+from models.checkpoint import CheckpointNames, Weights
 from models.config import EncoderConfig, parse_dtype
 from models.hub import Source
 from models.outputs import ModelOutput
@@ -57,6 +57,8 @@ class PreTrainedModel(nn.Module):
         dtype: torch.dtype | str | None = None,
         ignore_mismatched_sizes: bool = False,
         output_loading_info: bool = False,
+        from_tf: bool = False,
+        from_flax: bool = False,
         **kwargs: Any,
     ) -> Self:
         """Reads a model from a folder or the Hub, in eval mode, on the CPU.
@@ -68,6 +70,8 @@ class PreTrainedModel(nn.Module):
             ignore_mismatched_sizes: Initialise parameters whose shape differs from the file's.
             output_loading_info: Return the model and a dictionary with `missing_keys`, `unexpected_keys`,
                 `mismatched_keys` (name, shape in the file, shape in the model) and `error_msgs` (empty).
+            from_tf: Read what TensorFlow wrote, even if there are other weights; without them it is read anyway.
+            from_flax: The same for Flax.
             **kwargs: `revision`, `token`, `cache_dir`, `local_files_only`, `force_download`; arguments of the
                 constructor; the rest overrides fields of the config.
 
@@ -76,6 +80,8 @@ class PreTrainedModel(nn.Module):
             ConfigError: the config is of another family, or a field is wrong or unknown.
             CheckpointError: weights cannot be read or do not fit.
         """
+        if from_tf and from_flax:
+            raise ValueError("expected one of from_tf and from_flax; found both")
         source, kwargs = Source.split(pretrained_model_name_or_path, kwargs)
         arguments = {name: kwargs.pop(name) for name in cls.construction_arguments if name in kwargs}
         dtype = kwargs.pop("torch_dtype", dtype)
@@ -87,12 +93,13 @@ class PreTrainedModel(nn.Module):
             config = copy.deepcopy(config)
             config.update(kwargs)
 
-        tensors = checkpoint.read_tensors(source)
+        framework = "tf" if from_tf else "flax" if from_flax else None
+        weights = checkpoint.read_weights(source, framework=framework)
         if arguments.get("add_pooling_layer", True) is None:
-            arguments["add_pooling_layer"] = any("pooler." in name for name in tensors)
+            arguments["add_pooling_layer"] = any("pooler." in name for name in weights.tensors)
         with torch.device("meta"):
             model = cls(config, **arguments)
-        matching = model._fill(tensors, source.name, dtype, ignore_mismatched_sizes)
+        matching = model._fill(weights, source.name, dtype, ignore_mismatched_sizes)
         model.eval()
         if not output_loading_info:
             return model
@@ -105,13 +112,13 @@ class PreTrainedModel(nn.Module):
         return model, info  # type: ignore[return-value]  # the documented exception
 
     def _fill(
-        self, tensors: dict[str, Tensor], where: str, dtype: torch.dtype | str | None, ignore_mismatched_sizes: bool
+        self, weights: Weights, where: str, dtype: torch.dtype | str | None, ignore_mismatched_sizes: bool
     ) -> checkpoint.Matching:
         """Gives every parameter, which have shapes only, its value: the file's or an initial one."""
         aliases = self._aliases()
         parameters = {name: tensor for name, tensor in self.state_dict().items() if name not in aliases}
         matching = checkpoint.match(
-            tensors, parameters, aliases=aliases, prefix=self.base_model_prefix, names=self.checkpoint_names
+            weights, parameters, aliases=aliases, prefix=self.base_model_prefix, names=self.checkpoint_names
         )
         checkpoint.check(
             matching,

@@ -16,7 +16,7 @@ PACKAGES = ("models", "pipeline", "jobs")
 PRODUCT = sorted(path.relative_to(ROOT) for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
 
 # What each floor may import, beside the standard library and itself.
-MODELS_MAY_IMPORT = {"torch", "numpy", "safetensors", "tokenizers", "rjieba", "huggingface_hub"}
+MODELS_MAY_IMPORT = {"torch", "numpy", "safetensors", "tokenizers", "rjieba", "huggingface_hub", "h5py", "msgpack"}
 FLOORS = {"models": set(), "pipeline": {"models"}, "jobs": {"models", "pipeline"}}
 # Libraries with one home. The drivers behind fsspec count as fsspec.
 HOMES = {

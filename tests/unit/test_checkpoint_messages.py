@@ -174,7 +174,7 @@ def test_an_unknown_size_is_refused(folder: Path) -> None:
         (
             lambda f: (f / "model.safetensors").unlink(),
             ModelNotFound,
-            "expected weights, model.safetensors or pytorch_model.bin, .*; found config.json",
+            "expected weights, one of model.safetensors, pytorch_model.bin, .*; found config.json",
         ),
         (lambda f: (f / "config.json").unlink(), ModelNotFound, "expected config.json, found model.safetensors"),
         (lambda f: (f / "config.json").write_text("{"), ConfigError, "config.json: expected JSON"),
