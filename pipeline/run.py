@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import re
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -30,6 +31,7 @@ from pipeline.events import (
     WorkerLost,
     WorkerReady,
 )
+from pipeline.lease import Lease
 from pipeline.ledger import Abort, Assign, Decision, Failure, Ledger, Quarantine, Retry, Split
 from pipeline.loading import ModelFiles, ReplicaRecipe
 from pipeline.options import InputOptions, LimitOptions, ModelOptions, OutputOptions, WorkerOptions
@@ -48,6 +50,7 @@ logger = logging.getLogger(__name__)
 
 HEARTBEAT_S = 1.0  # between heartbeats to whoever watches
 RECORD_S = 5.0  # between rewrites of the run's record in the output folder
+PATIENCE_S = 30.0  # for the first worker, before the log says what it waits for
 MAX_LOST_WORKERS = 8  # without a unit committed in between: then something is wrong with all of them
 
 PoolFactory = Callable[[ReplicaRecipe, WorkerOptions], Pool]
@@ -89,16 +92,19 @@ def run(
     storage = Storage.open(output.url, output.storage)
     identity = {
         "name": name,
+        "input": {"url": [_without_credentials(url) for url in source.url], "format": source.format},
         **job,
         "model_fingerprint": model_files.fingerprint(),
         "fields": {field.name: str(field.type) for field in bound.fields},
     }
     folder.claim(storage, identity)
     size = source.unit_bytes or unit_bytes(config, workers, sum(file.size_bytes for file in files))
-    _plan(storage, files, source, size)
+    run_id = time.strftime("%Y%m%dT%H%M%SZ-", time.gmtime()) + uuid.uuid4().hex[:6]
     recipe = ReplicaRecipe(model=model, task=task, workers=workers, source=source, input_schema=schema, options=output)
-    current = _Run(storage, workers, limits, on_event or (lambda event: None))
-    return current.to_its_end(lambda: make_pool(recipe, workers), num_files=len(files))
+    with Lease(storage, run_id) as lease:
+        _plan(storage, files, source, size)
+        current = _Run(run_id, storage, lease, workers, limits, on_event or (lambda event: None))
+        return current.to_its_end(lambda: make_pool(recipe, workers), num_files=len(files))
 
 
 def _plan(storage: Storage, files: Sequence[InputFile], source: InputOptions, size: int) -> None:
@@ -136,16 +142,26 @@ def _plan(storage: Storage, files: Sequence[InputFile], source: InputOptions, si
 class _Run:
     """One run's loop: the ledger decides, the pool acts, the summary counts."""
 
-    def __init__(self, storage: Storage, workers: WorkerOptions, limits: LimitOptions, on_event: OnEvent) -> None:
+    def __init__(
+        self,
+        run_id: str,
+        storage: Storage,
+        lease: Lease,
+        workers: WorkerOptions,
+        limits: LimitOptions,
+        on_event: OnEvent,
+    ) -> None:
         self._storage = storage
+        self._lease = lease
         self._workers = workers
         self._limits = limits
         self._tell = on_event
         self._lost_in_a_row = 0
         self._first_ready_at: float | None = None
+        self._warned = False
+        self._rows_before = self._errors_before = 0  # of earlier runs: the limits are the job's
         self._heartbeat_at = self._record_at = 0.0
         now = time.time()
-        run_id = time.strftime("%Y%m%dT%H%M%SZ-", time.gmtime(now)) + uuid.uuid4().hex[:6]
         self._summary = RunSummary(
             run_id=run_id, state="running", output_url=storage.url, started_at=now, updated_at=now
         )
@@ -162,6 +178,9 @@ class _Run:
                 num_todo += 1
                 rows_known = rows_known and unit.num_rows is not None
                 todo_rows += unit.num_rows or 0
+        for earlier in folder.runs(self._storage):
+            self._rows_before += earlier.num_rows
+            self._errors_before += earlier.num_errors
         if bad_files and not num_units:
             raise InputError(f"none of the input files can be read. The first: {bad_files[0].reason}")
         self._count(
@@ -286,6 +305,7 @@ class _Run:
         if now - self._heartbeat_at < HEARTBEAT_S:
             return
         self._heartbeat_at = now
+        self._lease.check()
         self._measure()
         summary = self._summary
         self._tell(
@@ -301,6 +321,14 @@ class _Run:
                 eta_s=summary.eta_s,
             )
         )
+        if not self._first_ready_at and not self._warned and summary.seconds > PATIENCE_S:
+            self._warned = True
+            logger.warning(
+                "no worker has started in %.0f s: each needs %g CPUs and %g GPUs; `ray status` tells what is free",
+                summary.seconds,
+                self._workers.cpus,
+                self._workers.gpus,
+            )
         if now - self._record_at >= RECORD_S:
             self._record_at = now
             folder.write_run(self._storage, summary)
@@ -332,12 +360,17 @@ class _Run:
         if state != "done":
             return 130 if state == "interrupted" else 1
         summary, limits = self._summary, self._limits
-        allowed = limits.bad_rows if limits.bad_rows >= 1 else limits.bad_rows * summary.num_rows
+        num_rows, num_errors = self._rows_before + summary.num_rows, self._errors_before + summary.num_errors
+        allowed = limits.bad_rows if limits.bad_rows >= 1 else limits.bad_rows * num_rows
         failed = summary.num_quarantined_units + summary.num_bad_files > limits.bad_units
-        return 3 if failed or summary.num_errors > allowed else 0
+        return 3 if failed or num_errors > allowed else 0
 
     def _count(self, **changes: Any) -> None:
         self._summary = replace(self._summary, **changes)
+
+
+def _without_credentials(url: str) -> str:
+    return re.sub(r"://[^/]*@", "://", url)
 
 
 def _as_error(failure: Failure) -> ShardmillError | ModelError:
