@@ -54,6 +54,12 @@ class CheckpointNames:
     preferred: Mapping[str, str] = field(default_factory=dict)
     """A parameter with several names to the one that counts where a file has more than one."""
 
+    computed: tuple[str, ...] = ()
+    """Ends of the names of parameters whose initial value is the right one, so that a file may lack them."""
+
+    def is_computed(self, name: str) -> bool:
+        return name.endswith(self.computed)
+
     def ours(self, name: str) -> str | None:
         """Our name for a file's name; None if it is dropped on purpose."""
         for theirs, ours in self.suffixes.items():
@@ -204,7 +210,8 @@ def match(
     for name, parameter in parameters.items():
         found = candidates.get(name)
         if found is None:
-            result.missing.append(name)
+            if not names.is_computed(name):
+                result.missing.append(name)
             continue
         best = names.preferred.get(name, name)
         tensor = found.get(best, found.get(name, next(iter(found.values()))))
@@ -226,9 +233,11 @@ def check(matching: Matching, *, where: str, prefix: str, ignore_mismatched_size
     Raises:
         CheckpointError: parameters are missing or misshapen.
     """
-    present_parts = {_optional_part(name, prefix) for name in matching.filled}
+    has_head = any(name.startswith(f"{prefix}.") for name in (*matching.filled, *matching.missing))
+    encoder = f"{prefix}." if has_head else ""
+    present_parts = {_optional_part(name, encoder) for name in matching.filled}
     damaged = [
-        name for name in matching.missing if (part := _optional_part(name, prefix)) is None or part in present_parts
+        name for name in matching.missing if (part := _optional_part(name, encoder)) is None or part in present_parts
     ]
     problems = []
     if damaged:
@@ -251,13 +260,16 @@ def check(matching: Matching, *, where: str, prefix: str, ignore_mismatched_size
         logger.info("%s: not used by this model: %s", where, first_ten(matching.unexpected))
 
 
-def _optional_part(name: str, prefix: str) -> str | None:
-    """The part of a model, one that a checkpoint may lack, to which a parameter belongs; None: the encoder itself."""
+def _optional_part(name: str, encoder: str) -> str | None:
+    """The part of a model, one that a checkpoint may lack, to which a parameter belongs; None: the encoder itself.
+
+    Args:
+        encoder: How names of the encoder's parameters begin.
+    """
     for part in ("pooler", "crossattention", "distance_embedding"):
         if f".{part}." in f".{name}":
             return part
-    inside = name.startswith((f"{prefix}.", "embeddings.", "encoder."))
-    return None if inside else name.split(".")[0]
+    return None if name.startswith(encoder) else name.split(".")[0]
 
 
 def write_tensors(tensors: Mapping[str, Tensor], folder: Path, *, max_shard_size: int | str) -> None:

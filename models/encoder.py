@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 from torch import Tensor, nn
 
@@ -16,7 +16,7 @@ from models.cache import KeyValueCache, LayerStates
 from models.config import EncoderConfig
 from models.layers.attention import CrossSource
 from models.layers.block import BlockStack, Pooler
-from models.layers.layout import PackedLayout, PaddedLayout
+from models.layers.layout import Layout, PackedLayout, PaddedLayout
 from models.layers.masks import attention_bias
 from models.modeling import PreTrainedModel
 from models.outputs import (
@@ -29,22 +29,31 @@ logger = logging.getLogger(__name__)
 
 
 class EncoderModel(PreTrainedModel):
-    """A family's base model; what differs is its embeddings.
+    """A family's base model; what differs is its embeddings, and in some its blocks.
 
     Args:
         embeddings: The family's: a module `(layout, *, input_ids or inputs_embeds, token_type_ids, ...)` that gives
             the first hidden states, with its lookup table at `word_embeddings`.
+        blocks: The family's, if they are not the common ones.
         add_pooling_layer: Whether to have a pooler. For `from_pretrained` None means: if the file has one.
     """
 
     construction_arguments = ("add_pooling_layer",)
+    has_pooler_output: ClassVar[bool] = True
+    """Whether outputs have a place for the pooler's, even if a model has none."""
 
-    def __init__(self, config: EncoderConfig, *, embeddings: nn.Module, add_pooling_layer: bool | None = True) -> None:
+    def __init__(
+        self,
+        config: EncoderConfig,
+        *,
+        embeddings: nn.Module,
+        blocks: BlockStack | None = None,
+        add_pooling_layer: bool | None = True,
+    ) -> None:
         super().__init__(config)
         self.embeddings = embeddings
-        self.encoder = BlockStack(config)
+        self.encoder = BlockStack(config) if blocks is None else blocks
         self.pooler = Pooler(config) if add_pooling_layer else None
-        self.post_init()
 
     def forward(
         self,
@@ -112,9 +121,8 @@ class EncoderModel(PreTrainedModel):
             position_ids=position_ids,
             **family_inputs,
         )
-        embedded = self.embeddings(layout, **inputs)
         encoded = self.encoder(
-            embedded,
+            self.embed(layout, **inputs),
             layout,
             cross=self._cross_source(encoder_hidden_states, encoder_attention_mask, query_length),
             cache=cache,
@@ -122,15 +130,20 @@ class EncoderModel(PreTrainedModel):
             output_attentions=output_attentions,
             output_hidden_states=output_hidden_states,
         )
-        output = BaseModelOutputWithPoolingAndCrossAttentions(
+        output = BaseModelOutputWithPastAndCrossAttentions(
             last_hidden_state=encoded.last_hidden_state,
-            pooler_output=self._pool(layout.first_tokens(encoded.last_hidden_state)),
-            hidden_states=encoded.hidden_states,
             past_key_values=cache if returns_cache else None,
+            hidden_states=encoded.hidden_states,
             attentions=encoded.attentions,
             cross_attentions=encoded.cross_attentions,
         )
-        return output if self._choose(return_dict, "return_dict") else _as_tuple(output)
+        if not self.has_pooler_output:
+            return self._finish(output, return_dict)
+        pooler_output = self._pool(layout.first_tokens(encoded.last_hidden_state))
+        if self._choose(return_dict, "return_dict"):
+            return BaseModelOutputWithPoolingAndCrossAttentions(pooler_output=pooler_output, **vars(output))
+        # As the reference's tuples are: the pooler's output in second place even if None.
+        return output.last_hidden_state, pooler_output, *output.to_tuple()[1:]
 
     def forward_packed(self, batch: TokenBatch) -> BaseModelOutputWithPoolingAndCrossAttentions:
         """Hidden states [T, H] of a packed batch, and the pooler's output [N, H] where there is a pooler.
@@ -138,19 +151,19 @@ class EncoderModel(PreTrainedModel):
         The numbers are those of the padded forward pass, up to rounding.
 
         Raises:
-            ValueError: a sequence is longer than `config.max_tokens`.
+            ValueError: a sequence is longer than the model can take.
         """
-        if batch.max_seqlen > self.config.max_tokens:
-            raise ValueError(
-                f"expected sequences of at most {self.config.max_tokens} tokens; found one of {batch.max_seqlen}"
-            )
+        self._check_length(batch.max_seqlen)
         layout = PackedLayout.of(batch, causal=self.config.is_decoder)
         inputs = given(input_ids=batch.input_ids, token_type_ids=batch.token_type_ids, **batch.extras)
-        embedded = self.embeddings(layout, **inputs)
-        states = self.encoder(embedded, layout).last_hidden_state
+        states = self.encoder(self.embed(layout, **inputs), layout).last_hidden_state
         return BaseModelOutputWithPoolingAndCrossAttentions(
             last_hidden_state=states, pooler_output=self._pool(layout.first_tokens(states))
         )
+
+    def embed(self, layout: Layout, **inputs: Tensor) -> Tensor:
+        """What the first block is given, [..., H]."""
+        return cast(Tensor, self.embeddings(layout, **inputs))
 
     def get_input_embeddings(self) -> nn.Embedding:
         return cast(nn.Embedding, self.embeddings.word_embeddings)
@@ -189,6 +202,11 @@ class EncoderModel(PreTrainedModel):
         )
         return CrossSource(states=states, layout=PaddedLayout(bias=bias))
 
+    def _check_length(self, longest: int) -> None:
+        """Refuses packed sequences before they reach the device, where an index error would say nothing."""
+        if longest > self.config.max_tokens:
+            raise ValueError(f"expected sequences of at most {self.config.max_tokens} tokens; found one of {longest}")
+
     def _check_chunks(self, length: int) -> None:
         chunk = self.config.chunk_size_feed_forward
         if chunk and length % chunk:
@@ -200,15 +218,3 @@ class EncoderModel(PreTrainedModel):
 def given(**arguments: Any) -> dict[str, Any]:
     """The arguments that are not None, so that a family need not know those of others."""
     return {name: value for name, value in arguments.items() if value is not None}
-
-
-def _as_tuple(output: BaseModelOutputWithPoolingAndCrossAttentions) -> tuple[Any, ...]:
-    """As the reference's tuples are: the pooler's output in second place even if None, and the cache before states."""
-    rest = BaseModelOutputWithPastAndCrossAttentions(
-        last_hidden_state=output.last_hidden_state,
-        past_key_values=output.past_key_values,
-        hidden_states=output.hidden_states,
-        attentions=output.attentions,
-        cross_attentions=output.cross_attentions,
-    ).to_tuple()
-    return (rest[0], output.pooler_output, *rest[1:])

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 from torch import Tensor, nn
 
@@ -22,6 +22,7 @@ from models.config import EncoderConfig
 from models.encoder import EncoderModel, given
 from models.errors import ConfigError
 from models.layers.layout import Layout, PackedLayout, PaddedLayout
+from models.lm_heads import LMHead
 from models.modeling import PreTrainedModel
 from models.outputs import (
     BaseModelOutputWithPoolingAndCrossAttentions,
@@ -53,30 +54,6 @@ class ModelWithHead(PreTrainedModel):
         return cast(EncoderModel, self.base_model).forward_packed(batch)
 
 
-class LMHead(nn.Module):
-    """From hidden states to scores of the vocabulary.
-
-    Checkpoints know the bias by two names, `bias` and `decoder.bias`; here they are one parameter.
-    Subclasses say what happens to the states first, because families name those parts differently.
-    """
-
-    def __init__(self, *, in_features: int, vocab_size: int) -> None:
-        super().__init__()
-        self.decoder = nn.Linear(in_features, vocab_size)
-        self.bias = self.decoder.bias
-
-    def tie_bias(self) -> None:
-        self.decoder.bias = self.bias
-
-    def transform(self, states: Tensor) -> Tensor:
-        """The states [..., H] that are compared with the vocabulary's."""
-        raise NotImplementedError
-
-    def forward(self, states: Tensor) -> Tensor:
-        """[..., H] to [..., V]."""
-        return cast(Tensor, self.decoder(self.transform(states)))
-
-
 class ModelWithLMHead(ModelWithHead):
     """A model that scores the vocabulary at every token."""
 
@@ -99,6 +76,9 @@ class ModelWithLMHead(ModelWithHead):
 
 class ForCausalLM(ModelWithLMHead):
     """Predicts the next token; meant for a config with `is_decoder`."""
+
+    caches_with_labels: ClassVar[bool] = True
+    """Whether a call with labels returns a cache all the same; families differ."""
 
     def __init__(self, config: EncoderConfig, encoder: EncoderModel) -> None:
         super().__init__(config, encoder)
@@ -143,7 +123,7 @@ class ForCausalLM(ModelWithLMHead):
             encoder_hidden_states=encoder_hidden_states,
             encoder_attention_mask=encoder_attention_mask,
             past_key_values=past_key_values,
-            use_cache=self._caches(use_cache, labels),
+            use_cache=use_cache if labels is None or self.caches_with_labels else False,
             output_attentions=output_attentions,
             output_hidden_states=output_hidden_states,
             cache_position=cache_position,
@@ -166,10 +146,6 @@ class ForCausalLM(ModelWithLMHead):
     def forward_packed(self, batch: TokenBatch) -> CausalLMOutputWithCrossAttentions:
         """Scores [T, V]."""
         return CausalLMOutputWithCrossAttentions(logits=self.output_head(self.encode_packed(batch).last_hidden_state))
-
-    def _caches(self, use_cache: bool | None, labels: Tensor | None) -> bool | None:
-        """Whether the encoder is asked for its cache; families differ in what labels mean for it."""
-        return use_cache
 
 
 class ForMaskedLM(ModelWithLMHead):

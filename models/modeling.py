@@ -28,6 +28,8 @@ class PreTrainedModel(nn.Module):
     base_model_prefix: ClassVar[str]
     """Name of the encoder inside models with a head."""
     checkpoint_names: ClassVar[CheckpointNames] = CheckpointNames()
+    positional: ClassVar[tuple[str, ...]] = ()
+    """The order in which callers of the family give arguments by position; empty: that of the forward pass."""
     construction_arguments: ClassVar[tuple[str, ...]] = ()
     """Keyword arguments of the constructor that `from_pretrained` passes on."""
 
@@ -36,6 +38,19 @@ class PreTrainedModel(nn.Module):
         self.config = config
         self.new_parameters: tuple[str, ...] = ()
         """Parameters that the checkpoint lacked: they are random until the model is trained."""
+
+    def __call__(self, *arguments: Any, **named: Any) -> Any:
+        """The forward pass."""
+        if arguments and self.positional:
+            if len(arguments) > len(self.positional):
+                raise TypeError(f"expected at most {len(self.positional)} arguments; found {len(arguments)}")
+            given = dict(zip(self.positional, arguments, strict=False))
+            if given.keys() & named.keys():
+                raise TypeError(
+                    f"given twice, by position and by name: {', '.join(sorted(given.keys() & named.keys()))}"
+                )
+            return super().__call__(**given, **named)
+        return super().__call__(*arguments, **named)
 
     def post_init(self) -> None:
         """Ties and initialises the parameters; every constructor ends with it.
@@ -137,7 +152,7 @@ class PreTrainedModel(nn.Module):
         self.load_state_dict(values, strict=False, assign=True)
         self.tie_weights()
         self.initialise(new)
-        self.new_parameters = tuple(new)
+        self.new_parameters = tuple(name for name in new if not self.checkpoint_names.is_computed(name))
         return matching
 
     def _resolve_dtype(self, dtype: torch.dtype | str | None, tensors: dict[str, Tensor]) -> torch.dtype:

@@ -112,7 +112,9 @@ def load_model(
         )
     if dtype == "auto":
         dtype = torch.bfloat16 if _computes_in_bfloat16(torch.device(device)) else torch.float32
-    pooler: dict[str, Any] = {"add_pooling_layer": None} if task == "encoder" else {}
+    pooler: dict[str, Any] = {}
+    if task == "encoder" and "add_pooling_layer" in models[task].construction_arguments:
+        pooler["add_pooling_layer"] = None
     model = models[task].from_pretrained(
         path, config=config, dtype=parse_dtype(dtype), revision=revision, token=token, **pooler
     )

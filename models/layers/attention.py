@@ -17,6 +17,7 @@ from models.config import EncoderConfig
 from models.errors import ConfigError
 from models.layers.attend import AttentionTerms
 from models.layers.layout import Layout, PaddedLayout
+from models.layers.rotary import Rotation
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,6 +98,7 @@ class Attention(nn.Module):
         *,
         source: Tensor | None = None,
         cache: LayerCache | None = None,
+        rotation: Rotation | None = None,
         head_mask: Tensor | None = None,
         output_attentions: bool = False,
     ) -> tuple[Tensor, Tensor | None]:
@@ -107,13 +109,16 @@ class Attention(nn.Module):
             layout: Of the keys: whose tokens `states`, or `source`, are.
             source: Where keys and values come from, [B, S, H], if not from `states`.
             cache: Extended by the new keys and values.
+            rotation: Applied to queries and keys; keys are cached after it.
             head_mask: [A, 1, 1].
 
         Returns:
             The contexts [..., H], and the probabilities [B, A, T, S] if they are needed.
         """
         query = self._split_heads(self.query(states))
-        key, value = self._keys_and_values(states if source is None else source, cache)
+        if rotation is not None:
+            query = rotation.turn(query)
+        key, value = self._keys_and_values(states if source is None else source, cache, rotation)
         relative = None
         if self.distance_embedding is not None:
             relative = partial(self.distance_embedding.scores, from_last=cache is not None)
@@ -126,12 +131,17 @@ class Attention(nn.Module):
         context, probabilities = layout.attend(query, key, value, terms)
         return context.flatten(-2), probabilities
 
-    def _keys_and_values(self, source: Tensor, cache: LayerCache | None) -> tuple[Tensor, Tensor]:
+    def _keys_and_values(
+        self, source: Tensor, cache: LayerCache | None, rotation: Rotation | None
+    ) -> tuple[Tensor, Tensor]:
         """Keys and values [..., A, D], those of past tokens included."""
         if cache is not None and self.is_cross and cache.cross_states is not None:
             key_BASD, value_BASD = cache.cross_states
             return key_BASD.transpose(1, 2), value_BASD.transpose(1, 2)
         key, value = self._split_heads(self.key(source)), self._split_heads(self.value(source))
+        if rotation is not None:
+            key = rotation.turn(key)
+            value = rotation.turn(value) if rotation.of_values else value
         if cache is None:
             return key, value
         if self.is_cross:

@@ -19,6 +19,7 @@ from models.errors import ConfigError
 from models.layers.attention import Attention, CrossSource
 from models.layers.layout import Layout
 from models.layers.masks import head_masks
+from models.layers.rotary import Rotation
 
 
 class AddNorm(nn.Module):
@@ -49,11 +50,18 @@ class AttentionSublayer(nn.Module):
         *,
         source: Tensor | None = None,
         cache: LayerCache | None = None,
+        rotation: Rotation | None = None,
         head_mask: Tensor | None = None,
         output_attentions: bool = False,
     ) -> tuple[Tensor, Tensor | None]:
         context, probabilities = self.self(
-            states, layout, source=source, cache=cache, head_mask=head_mask, output_attentions=output_attentions
+            states,
+            layout,
+            source=source,
+            cache=cache,
+            rotation=rotation,
+            head_mask=head_mask,
+            output_attentions=output_attentions,
         )
         return self.output(context, states), probabilities
 
@@ -90,12 +98,13 @@ class Block(nn.Module):
         *,
         cross: CrossSource | None = None,
         cache: LayerCache | None = None,
+        rotation: Rotation | None = None,
         head_mask: Tensor | None = None,
         output_attentions: bool = False,
     ) -> tuple[Tensor, Tensor | None, Tensor | None]:
         """The new states [..., H], and the probabilities of self- and cross-attention if they are needed."""
         states, probabilities = self.attention(
-            states, layout, cache=cache, head_mask=head_mask, output_attentions=output_attentions
+            states, layout, cache=cache, rotation=rotation, head_mask=head_mask, output_attentions=output_attentions
         )
         cross_probabilities = None
         if cross is not None and self.crossattention is not None:
@@ -149,11 +158,13 @@ class BlockStack(nn.Module):
         hidden_states = [states]
         attentions: list[Tensor] = []
         cross_attentions: list[Tensor] = []
+        rotation = self.rotation(states, layout)
         masks = head_masks(head_mask, num_layers=len(self.layer), num_heads=self.num_heads)
         for index, block in enumerate(self.layer):
             options: dict[str, Any] = {
                 "cross": cross,
                 "cache": None if cache is None else cache.layers[index],
+                "rotation": rotation,
                 "head_mask": masks[index],
                 "output_attentions": output_attentions,
             }
@@ -174,6 +185,10 @@ class BlockStack(nn.Module):
             attentions=tuple(attentions) if output_attentions else None,
             cross_attentions=tuple(cross_attentions) or None,
         )
+
+    def rotation(self, states: Tensor, layout: Layout) -> Rotation | None:
+        """How self-attention turns queries and keys, in families whose positions are rotations."""
+        return None
 
 
 class Pooler(nn.Module):

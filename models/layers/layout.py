@@ -33,6 +33,12 @@ class Layout(Protocol):
     def past_length(self) -> int:
         """Tokens of each sequence that a cache already holds, padding included."""
 
+    def positions(self, states: Tensor) -> Tensor:
+        """Each token's place in its sequence, from 0, past tokens counted; [T] for states [..., H]."""
+
+    def longest(self, states: Tensor) -> int:
+        """Length of the longest sequence, past tokens and padding counted, for states [..., H]."""
+
     def running_count(self, flags: Tensor) -> Tensor:
         """For each token how many of its sequence up to and including it have a nonzero flag; past tokens count.
 
@@ -41,6 +47,12 @@ class Layout(Protocol):
 
     def first_tokens(self, states: Tensor) -> Tensor:
         """The states of each sequence's first token: [..., H] to [N, H]."""
+
+    def last_tokens(self, states: Tensor) -> Tensor:
+        """The states at each sequence's last place, be it padding: [..., H] to [N, H]."""
+
+    def mean_tokens(self, states: Tensor) -> Tensor:
+        """The mean of each sequence's states, padding included: [..., H] to [N, H]."""
 
     def attend(self, query: Tensor, key: Tensor, value: Tensor, terms: AttentionTerms) -> tuple[Tensor, Tensor | None]:
         """Attention within each sequence; all [..., A, D], the probabilities as `attend` gives them."""
@@ -53,11 +65,23 @@ class PaddedLayout:
     bias: Tensor | None = None  # broadcasts to [B, A, T, S]; None: every query sees every key
     past_length: int = 0
 
+    def positions(self, states: Tensor) -> Tensor:
+        return torch.arange(self.past_length, self.longest(states), device=states.device)
+
+    def longest(self, states: Tensor) -> int:
+        return self.past_length + states.shape[1]
+
     def running_count(self, flags: Tensor) -> Tensor:
         return flags.cumsum(dim=1) + self.past_length
 
     def first_tokens(self, states: Tensor) -> Tensor:
         return states[:, 0]
+
+    def last_tokens(self, states: Tensor) -> Tensor:
+        return states[:, -1]
+
+    def mean_tokens(self, states: Tensor) -> Tensor:
+        return states.mean(dim=1)
 
     def attend(self, query: Tensor, key: Tensor, value: Tensor, terms: AttentionTerms) -> tuple[Tensor, Tensor | None]:
         context, probabilities = attend(
@@ -107,16 +131,30 @@ class PackedLayout:
             start = stop
         return runs
 
+    def positions(self, states: Tensor) -> Tensor:
+        places = torch.arange(states.shape[0], device=states.device)
+        return places - self._spread(self.cu_seqlens[:-1].long(), states.shape[0])
+
+    def longest(self, states: Tensor) -> int:
+        return max(self.seqlens)
+
     def running_count(self, flags: Tensor) -> Tensor:
-        lengths = self.cu_seqlens.diff()
-        sequences = torch.arange(len(self.seqlens), device=flags.device)
-        sequence_of_token = sequences.repeat_interleave(lengths, output_size=flags.shape[0])
         count = flags.cumsum(dim=0)
         count_before = (count - flags)[self.cu_seqlens[:-1].long()]
-        return count - count_before[sequence_of_token]
+        return count - self._spread(count_before, flags.shape[0])
+
+    def _spread(self, values: Tensor, num_tokens: int) -> Tensor:
+        """Gives each token [T] the value [N] of its sequence."""
+        return values.repeat_interleave(self.cu_seqlens.diff(), output_size=num_tokens)
 
     def first_tokens(self, states: Tensor) -> Tensor:
         return states[self.cu_seqlens[:-1].long()]
+
+    def last_tokens(self, states: Tensor) -> Tensor:
+        return states[self.cu_seqlens[1:].long() - 1]
+
+    def mean_tokens(self, states: Tensor) -> Tensor:
+        return torch.stack([sequence.mean(dim=0) for sequence in states.split(self.seqlens)])
 
     def attend(self, query: Tensor, key: Tensor, value: Tensor, terms: AttentionTerms) -> tuple[Tensor, Tensor | None]:
         if varlen_attn is not None and not self.causal and _kernel_takes(query, terms):

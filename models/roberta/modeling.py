@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -16,10 +16,9 @@ from models.heads import (
     ForQuestionAnswering,
     ForSequenceClassification,
     ForTokenClassification,
-    LMHead,
 )
+from models.lm_heads import LMHead
 from models.modeling import PreTrainedModel
-from models.outputs import ModelOutput
 from models.roberta.config import RobertaConfig
 from models.roberta.embeddings import RobertaEmbeddings
 from models.roberta.hf_weights import NAMES
@@ -38,6 +37,7 @@ class RobertaModel(RobertaPreTrainedModel, EncoderModel):
 
     def __init__(self, config: RobertaConfig, add_pooling_layer: bool | None = True) -> None:
         super().__init__(config, embeddings=RobertaEmbeddings(config), add_pooling_layer=add_pooling_layer)
+        self.post_init()
 
 
 class RobertaLMHead(LMHead):
@@ -48,11 +48,13 @@ class RobertaLMHead(LMHead):
         self.dense = nn.Linear(config.hidden_size, config.hidden_size)
         self.layer_norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
 
-    def transform(self, states: Tensor) -> Tensor:
+    def prepare(self, states: Tensor) -> Tensor:
         return cast(Tensor, self.layer_norm(functional.gelu(self.dense(states))))
 
 
 class RobertaForCausalLM(RobertaPreTrainedModel, ForCausalLM):
+    caches_with_labels = False
+
     def __init__(self, config: RobertaConfig) -> None:
         super().__init__(config, RobertaModel(config, add_pooling_layer=False))
         self.lm_head = RobertaLMHead(config)
@@ -61,9 +63,6 @@ class RobertaForCausalLM(RobertaPreTrainedModel, ForCausalLM):
     @property
     def output_head(self) -> LMHead:
         return self.lm_head
-
-    def _caches(self, use_cache: bool | None, labels: Tensor | None) -> bool | None:
-        return use_cache if labels is None else False
 
 
 class RobertaForMaskedLM(RobertaPreTrainedModel, ForMaskedLM):
@@ -100,38 +99,24 @@ class RobertaForSequenceClassification(RobertaPreTrainedModel, ForSequenceClassi
 
 
 class RobertaForMultipleChoice(RobertaPreTrainedModel, ForMultipleChoice):
+    positional = (
+        "input_ids",
+        "token_type_ids",
+        "attention_mask",
+        "labels",
+        "position_ids",
+        "head_mask",
+        "inputs_embeds",
+        "output_attentions",
+        "output_hidden_states",
+        "return_dict",
+    )
+
     def __init__(self, config: RobertaConfig) -> None:
         super().__init__(config, RobertaModel(config))
         self.dropout = nn.Dropout(config.hidden_dropout_prob)
         self.classifier = nn.Linear(config.hidden_size, 1)
         self.post_init()
-
-    def forward(  # type: ignore[override]  # callers know which family they call by position
-        self,
-        input_ids: Tensor | None = None,
-        token_type_ids: Tensor | None = None,
-        attention_mask: Tensor | None = None,
-        labels: Tensor | None = None,
-        position_ids: Tensor | None = None,
-        head_mask: Tensor | None = None,
-        inputs_embeds: Tensor | None = None,
-        output_attentions: bool | None = None,
-        output_hidden_states: bool | None = None,
-        return_dict: bool | None = None,
-    ) -> ModelOutput | tuple[Any, ...]:
-        """The shared forward pass, with RoBERTa's own order of arguments."""
-        return super().forward(
-            input_ids=input_ids,
-            attention_mask=attention_mask,
-            token_type_ids=token_type_ids,
-            position_ids=position_ids,
-            head_mask=head_mask,
-            inputs_embeds=inputs_embeds,
-            labels=labels,
-            output_attentions=output_attentions,
-            output_hidden_states=output_hidden_states,
-            return_dict=return_dict,
-        )
 
 
 class RobertaForTokenClassification(RobertaPreTrainedModel, ForTokenClassification):
