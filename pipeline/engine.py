@@ -5,6 +5,7 @@ Legend: R rows in a window, M of them with text, N token sequences (windows of l
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -20,6 +21,8 @@ from models.batch import TokenBatch
 from models.tokenization.flat import FlatEncoding
 from pipeline.batching import BatchPlan, plan_batches
 from pipeline.task import BoundTask
+
+logger = logging.getLogger(__name__)
 
 ERROR_FIELD = pa.field("error", pa.string())
 NULL_TEXT = "text is null"
@@ -110,15 +113,27 @@ class Engine:
 
     @torch.inference_mode()
     def forward(self, window: Window) -> Outputs:
-        """Runs the model over a window, batch by batch; outputs are in the order of the window's encoding."""
+        """Runs the model over a window, batch by batch; outputs are in the order of the window's encoding.
+
+        Should the device run out of memory, the token budget is lowered for good and the window begun again.
+        """
         encoding = window.encoding
         if encoding.num_sequences == 0:
             return ()
-        plan = plan_batches(encoding.cu_seqlens, self.token_budget)
-        batches = self._batches(encoding, plan)
-        parts = list(zip(*(self.task.forward(self.model, batch) for batch in batches), strict=True))
-        place = plan.token_order if self.task.per_token else plan.order
-        return tuple(_restore(torch.cat(tensors), place) for tensors in parts)
+        while True:
+            plan = plan_batches(encoding.cu_seqlens, self.token_budget)
+            try:
+                batches = self._batches(encoding, plan)
+                parts = list(zip(*(self.task.forward(self.model, batch) for batch in batches), strict=True))
+            except torch.OutOfMemoryError:
+                if self.token_budget <= plan.seqlens[0]:
+                    raise  # one text alone is too much
+                self.token_budget = max(self.token_budget // 2, int(plan.seqlens[0]))
+                logger.warning("the device ran out of memory: from now on %d tokens at a time", self.token_budget)
+                torch.cuda.empty_cache()
+                continue
+            place = plan.token_order if self.task.per_token else plan.order
+            return tuple(_restore(torch.cat(tensors), place) for tensors in parts)
 
     def decode(self, window: Window, outputs: Outputs) -> Results:
         """Turns outputs into columns, and puts them in the places of the rows that they belong to."""

@@ -1,0 +1,132 @@
+"""The engine puts results where they belong: whatever the batches, the empty rows and the rows that fail."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pytest
+import torch
+from torch import Tensor, nn
+
+from models.batch import TokenBatch
+from models.tokenization.flat import FlatEncoding
+from pipeline.engine import EMPTY_TEXT, NOT_FINITE, NULL_TEXT, Engine
+from pipeline.task import Decoded, EncodingPlan
+
+POISON = 13  # a token whose result is not a number
+
+
+class NumberTokenizer:
+    """A text is its numbers; `max_length` of them make a sequence, and longer texts give several."""
+
+    def encode_flat(
+        self, texts: Sequence[str], pairs: Sequence[str] | None = None, *, max_length: int, **_: Any
+    ) -> FlatEncoding:
+        sequences, owners = [], []
+        for number, text in enumerate(texts):
+            ids = [int(word) for word in re.findall(r"\d+", text)]
+            for start in range(0, len(ids), max_length):
+                sequences.append(ids[start : start + max_length])
+                owners.append(number)
+        return FlatEncoding(
+            input_ids=np.array([token for sequence in sequences for token in sequence], np.int32),
+            cu_seqlens=np.cumsum([0, *map(len, sequences)], dtype=np.int64),
+            text_index=np.array(owners, np.int32),
+        )
+
+
+@dataclass(kw_only=True)
+class SumTask:
+    """The sum of a text's numbers, by sequence or by token; a text with the number 7 is refused."""
+
+    per_token: bool = False
+    encoding: EncodingPlan = field(default_factory=lambda: EncodingPlan(max_length=4))
+    fields: Sequence[pa.Field] = (pa.field("sum", pa.float64()),)
+    batches: list[int] = field(default_factory=list)
+    most_tokens: int = 1 << 30  # that the device has memory for
+
+    def forward(self, model: Any, batch: TokenBatch) -> tuple[Tensor, ...]:
+        if batch.num_tokens > self.most_tokens:
+            raise torch.OutOfMemoryError("no")
+        self.batches.append(batch.num_tokens)
+        values = torch.where(batch.input_ids == POISON, float("nan"), batch.input_ids.float())
+        if self.per_token:
+            return (values,)
+        return (torch.stack([part.sum() for part in values.split(list(batch.seqlens))]),)
+
+    def decode(
+        self, texts: Sequence[str], encoding: FlatEncoding, outputs: tuple[npt.NDArray[np.generic], ...]
+    ) -> Decoded:
+        owner = encoding.text_index
+        if self.per_token:
+            owner = np.repeat(owner, encoding.seqlens)
+        sums = np.bincount(owner, weights=outputs[0].astype(np.float64), minlength=len(texts))
+        refused = {place: "seven" for place, text in enumerate(texts) if "7" in text.split()}
+        return Decoded(columns=[pa.array(sums)], errors=refused)
+
+
+def engine(task: SumTask, token_budget: int = 6) -> Engine:
+    return Engine(nn.Linear(1, 1), NumberTokenizer(), task, token_budget=token_budget)
+
+
+TEXTS = ["1 2", None, "3 4 5 6 8 9", " \n", "10", "", "7 1", "1 13", "20 20 20 20"]
+SUMS = [3.0, None, 35.0, None, 10.0, None, None, None, 80.0]
+ERRORS = [None, NULL_TEXT, None, EMPTY_TEXT, None, EMPTY_TEXT, "seven", NOT_FINITE, None]
+
+
+@pytest.mark.parametrize("per_token", [False, True])
+@pytest.mark.parametrize("token_budget", [1, 4, 6, 1000])
+@pytest.mark.parametrize("kind", [pa.string(), pa.large_string()])
+def test_every_row_gets_its_own_result(per_token: bool, token_budget: int, kind: pa.DataType) -> None:
+    results = engine(SumTask(per_token=per_token), token_budget).annotate(pa.array(TEXTS, kind))
+    assert results.column("sum").to_pylist() == SUMS
+    assert results.column("error").to_pylist() == ERRORS
+
+
+def test_counts() -> None:
+    under_test = engine(SumTask())
+    window = under_test.encode(pa.array(TEXTS))
+    results = under_test.decode(window, under_test.forward(window))
+    assert (results.num_empty, results.num_errors, results.num_long) == (3, 2, 1)
+    assert results.num_tokens == 2 + 6 + 1 + 2 + 2 + 4
+
+
+def test_rows_that_are_known_to_be_bad_stay_out() -> None:
+    under_test = engine(SumTask())
+    window = under_test.encode(pa.array([None, "1 2", None]), errors={0: "the line is not JSON"})
+    results = under_test.decode(window, under_test.forward(window))
+    assert results.columns.column("error").to_pylist() == ["the line is not JSON", None, NULL_TEXT]
+    assert (results.num_empty, results.num_errors) == (1, 1)
+
+
+@pytest.mark.parametrize("texts", [[], [None], ["", None]])
+def test_nothing_to_run(texts: list[str | None]) -> None:
+    task = SumTask()
+    results = engine(task).annotate(pa.array(texts, pa.string()))
+    assert results.column("sum").to_pylist() == [None] * len(texts)
+    assert task.batches == []
+
+
+def test_out_of_memory_lowers_the_budget_for_good(caplog: pytest.LogCaptureFixture) -> None:
+    task = SumTask(most_tokens=5)
+    under_test = engine(task, token_budget=16)
+    texts = pa.array(["1 2 3 4", "5 5", "1", "2 2 2"])
+    with caplog.at_level(logging.WARNING):
+        assert under_test.annotate(texts).column("sum").to_pylist() == [10, 10, 1, 6]
+    assert under_test.token_budget == 4
+    assert "ran out of memory: from now on 4 tokens" in caplog.text
+    task.batches.clear()
+    under_test.annotate(texts)
+    assert max(task.batches) == 4
+
+
+def test_a_text_that_alone_is_too_much_ends_it() -> None:
+    with pytest.raises(torch.OutOfMemoryError):
+        engine(SumTask(most_tokens=3)).annotate(pa.array(["1 2 3 4", "1"]))
