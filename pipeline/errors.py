@@ -12,6 +12,7 @@
     │   └── StorageUnavailable         4     yes   unit    throttled, timed out, reset
     ├── OutputConflict                 5     no    run     the folder holds another job, or a driver is at work
     ├── CommitConflict                 1     no    unit    somebody else committed this unit: stop, all is well
+    ├── HandedBack                     1     yes   unit    a worker that is to end gives the unit to others
     └── WorkerError                    1     yes   unit    a worker could not start, or died
 
 An error answers two questions: may the same attempt be retried, and how far does it reach. Messages say what was
@@ -94,6 +95,13 @@ class OutputConflict(ShardmillError):
 class CommitConflict(ShardmillError):
     """Somebody else committed this unit: the work is done, this attempt is to be dropped."""
 
+    reach = "unit"
+
+
+class HandedBack(ShardmillError):
+    """A worker that is to end has not begun with the unit, and gives it back."""
+
+    retry = True
     reach = "unit"
 
 

@@ -11,6 +11,7 @@ import heapq
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
+from pipeline.errors import HandedBack
 from pipeline.units import Unit
 
 RETRY_DELAY_S = 1.0  # before the second try; doubles with each further one
@@ -95,11 +96,17 @@ class Ledger:
         self._workers: dict[str, _Worker] = {}
         self._max_attempts = max_attempts
         self._slots = slots
+        self._draining = False
 
     @property
     def done(self) -> bool:
-        """Whether nothing is left to hand out and nobody has a unit in hand."""
-        return self._exhausted and not self._again and not self.num_in_flight
+        """Whether nobody has a unit in hand, and nothing is handed out any more."""
+        return not self.num_in_flight and (self._draining or not self.unfinished)
+
+    @property
+    def unfinished(self) -> bool:
+        """Whether there are units that nobody has in hand."""
+        return not self._exhausted or bool(self._again)
 
     @property
     def num_in_flight(self) -> int:
@@ -134,6 +141,11 @@ class Ledger:
         decisions = self._after_failure(*held, failure, now) if held else []
         return decisions + self.tick(now)
 
+    def drain(self) -> None:
+        """From now on hands out nothing; units that fail wait for another run."""
+        self._draining = True
+        self._exhausted = self._exhausted or next(self._fresh, None) is None
+
     def tick(self, now: float) -> list[Decision]:
         """Hands out what is due to workers with a free slot, the emptiest first."""
         decisions: list[Decision] = []
@@ -149,6 +161,8 @@ class Ledger:
         return decisions
 
     def _take(self, now: float) -> tuple[Unit, int] | None:
+        if self._draining:
+            return None
         if self._again and self._again[0][0] <= now:
             _, _, unit, attempt = heapq.heappop(self._again)
             return unit, attempt
@@ -168,6 +182,9 @@ class Ledger:
     def _after_failure(self, unit: Unit, attempt: int, failure: Failure, now: float) -> list[Decision]:
         if failure.reach == "run":
             return [Abort(failure=failure)]
+        if failure.kind == HandedBack.__name__:
+            self._push(unit, attempt=attempt, due=now)
+            return []
         if failure.reach == "file" and len(unit.pieces) > 1:
             parts = split(unit)
             for part in parts:

@@ -9,6 +9,7 @@ import logging
 import os
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -46,6 +47,11 @@ class _Worker:
             except BaseException as error:
                 return describe(error)
         return None
+
+    def hand_back(self) -> None:
+        """Gives back what is not on the device yet."""
+        if self._replica is not None:
+            self._replica.hand_back()
 
     def work(self, unit: Unit) -> UnitReport | Failure:
         """Processes a unit to its commit."""
@@ -90,6 +96,7 @@ class RayPool:
 
     def poll(self, timeout_s: float) -> list[Message]:
         if not self._calls:
+            time.sleep(timeout_s)
             return []
         ready, _ = ray.wait(list(self._calls), num_returns=1, timeout=timeout_s)
         # more may be there by now: take all at once
@@ -100,6 +107,10 @@ class RayPool:
             if call is not None:  # otherwise its worker was found dead a moment ago
                 messages.append(self._message(reference, *call))
         return messages
+
+    def hand_back(self) -> None:
+        for actor in self._actors.values():
+            actor.hand_back.remote()
 
     def stop(self) -> None:
         for actor in self._actors.values():

@@ -14,8 +14,8 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future
-from contextlib import contextmanager
+from concurrent.futures import Future, InvalidStateError
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from typing import Any
 import pyarrow as pa
 
 from pipeline.engine import Engine, Outputs, Results, Window
-from pipeline.errors import CommitConflict, WorkerError
+from pipeline.errors import CommitConflict, HandedBack, WorkerError
 from pipeline.options import InputOptions, OutputOptions
 from pipeline.reader import RawBatch, read_piece
 from pipeline.storage import Storage
@@ -44,6 +44,7 @@ class _Work:
     unit: Unit
     future: Future[UnitReport]
     writer: PartWriter | None = None
+    begun: bool = False  # on the device
     stage_s: dict[str, float] = field(default_factory=dict)
     num_empty: int = 0
     num_errors: int = 0
@@ -90,6 +91,7 @@ class Replica:
         kept = [input_schema.field(name) for name in options.keep]
         self._schema = pa.schema([*kept, *engine.schema])
         self._closed = False
+        self._in_hand: set[_Work] = set()
         self._to_read: queue.Queue[Any] = queue.Queue()
         self._to_tokenize: queue.Queue[Any] = queue.Queue(_QUEUED_WINDOWS)
         self._to_forward: queue.Queue[Any] = queue.Queue(_QUEUED_WINDOWS)
@@ -108,8 +110,16 @@ class Replica:
         if self._closed:
             raise WorkerError("the replica is closed")
         work = _Work(unit=unit, future=Future())
+        self._in_hand.add(work)
+        work.future.add_done_callback(lambda _: self._in_hand.discard(work))
         self._to_read.put(work)
         return work.future
+
+    def hand_back(self) -> None:
+        """Ends the units that are not on the device yet with `HandedBack`; the others go on to their commit."""
+        for work in list(self._in_hand):
+            if not work.begun:
+                self._fail(work, HandedBack(f"unit {work.unit.name} was given back"))
 
     def close(self) -> None:
         """Finishes what was submitted, and ends the threads."""
@@ -161,6 +171,7 @@ class Replica:
     def _forward(self, work: _Work, item: tuple[RawBatch, Window] | None) -> tuple[RawBatch, Window, Outputs] | None:
         if item is None:
             return _END
+        work.begun = True
         with work.timed("forward"):
             return *item, self._engine.forward(item[1])
 
@@ -168,7 +179,9 @@ class Replica:
         if work.writer is None:
             work.writer = PartWriter(self._schema, Path(tempfile.gettempdir()), compression=self._options.compression)
         if item is None:
-            work.future.set_result(self._commit(work, work.writer))
+            report = self._commit(work, work.writer)
+            with suppress(InvalidStateError):  # it was handed back a moment too late: the commit counts all the same
+                work.future.set_result(report)
             return
         batch, window, outputs = item
         with work.timed("decode"):
@@ -220,7 +233,7 @@ class Replica:
         )
 
     def _fail(self, work: _Work, error: BaseException) -> None:
-        if not work.future.done():
+        with suppress(InvalidStateError):  # it has ended already
             work.future.set_exception(error)
 
     def _stage(

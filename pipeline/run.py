@@ -41,6 +41,7 @@ from pipeline.plans import num_plans, write_plan
 from pipeline.pool import RayPool
 from pipeline.resume import Progress, all_units, planned_files
 from pipeline.sizing import unit_bytes
+from pipeline.stopping import StopSignals
 from pipeline.storage import Storage
 from pipeline.task import Task
 from pipeline.units import InputFile, Unit
@@ -205,7 +206,8 @@ class _Run:
                 self._storage.remove(folder.SUCCESS)  # not whole until this run ends
                 folder.write_run(self._storage, self._summary)
                 todo = (unit for unit in all_units(self._storage, progress) if not progress.is_over(unit))
-                self._work(Ledger(todo, max_attempts=self._limits.attempts), make_pool, num_todo)
+                with StopSignals() as stop:
+                    self._work(Ledger(todo, max_attempts=self._limits.attempts), make_pool, num_todo, stop)
         except KeyboardInterrupt:
             self._finish("interrupted", wrote=True)
         except Exception as error:
@@ -217,17 +219,25 @@ class _Run:
             self._finish("done", wrote=bool(num_todo))
         return self._summary
 
-    def _work(self, ledger: Ledger, make_pool: Callable[[], Pool], num_todo: int) -> None:
+    def _work(self, ledger: Ledger, make_pool: Callable[[], Pool], num_todo: int, stop: StopSignals) -> None:
+        """Until nothing is left; raises `KeyboardInterrupt` if asked to stop before."""
         pool = make_pool()
         try:
             pool.start(min(self._workers.max, num_todo))
+            stopping = False
             while not ledger.done:
+                if stop.requested and not stopping:
+                    stopping = True
+                    ledger.drain()
+                    pool.hand_back()
                 for message in pool.poll(HEARTBEAT_S / 4):
                     self._carry_out(self._take_in(message, ledger, pool), pool)
                 self._carry_out(ledger.tick(time.monotonic()), pool)
                 self._beat(ledger)
         finally:
             pool.stop()
+        if stopping and ledger.unfinished:
+            raise KeyboardInterrupt
 
     def _take_in(self, message: Message, ledger: Ledger, pool: Pool) -> list[Decision]:
         now = time.monotonic()

@@ -62,6 +62,10 @@ class Pool(Protocol):
         """Waits until there is news, at most `timeout_s`."""
         ...
 
+    def hand_back(self) -> None:
+        """Has every worker give back, as `Failed`, the units that are not on its device yet."""
+        ...
+
     def stop(self) -> None:
         """Ends the workers; what they have in hand is dropped."""
         ...
@@ -88,6 +92,10 @@ class LocalPool:
             return [self._messages.get(timeout=timeout_s)]
         except queue.Empty:
             return []
+
+    def hand_back(self) -> None:
+        if self._replica is not None:
+            self._replica.hand_back()
 
     def stop(self) -> None:
         if self._replica is not None:

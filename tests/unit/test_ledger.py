@@ -95,3 +95,31 @@ def test_news_of_a_worker_that_was_lost_changes_nothing() -> None:
     failure = Failure(kind="X", message="x")
     assert ledger.unit_failed("w1", "a", failure, 0.0) == []
     assert ledger.worker_lost("w1", "gone", 0.0) == []
+
+
+def test_draining_finishes_what_is_in_hand_and_no_more() -> None:
+    ledger = Ledger([unit("a"), unit("b"), unit("c")], slots=2)
+    ledger.worker_ready("w1", 0.0)
+    ledger.drain()
+    assert not ledger.done
+    assert ledger.unit_done("w1", "a", 1.0) == []
+    handed_back = Failure(kind="HandedBack", message="given back")
+    assert ledger.unit_failed("w1", "b", handed_back, 1.0) == []
+    assert ledger.done
+    assert ledger.unfinished
+
+
+def test_draining_when_the_last_unit_is_in_hand_leaves_nothing() -> None:
+    ledger = Ledger([unit("a")], slots=2)
+    ledger.worker_ready("w1", 0.0)
+    ledger.drain()
+    ledger.unit_done("w1", "a", 1.0)
+    assert ledger.done
+    assert not ledger.unfinished
+
+
+def test_a_unit_that_was_handed_back_goes_to_another_and_that_is_no_failed_attempt() -> None:
+    ledger = Ledger([unit("a")], slots=1)
+    ledger.worker_ready("w1", 0.0)
+    handed_back = Failure(kind="HandedBack", message="given back")
+    assert assigned([*ledger.unit_failed("w1", "a", handed_back, 1.0)]) == [("a", "w1", 1)]

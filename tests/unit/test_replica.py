@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline.errors import FileUnreadable, WorkerError
+from pipeline.errors import FileUnreadable, HandedBack, WorkerError
 from pipeline.options import InputOptions, OutputOptions
 from pipeline.planner import input_schema, list_files, plan_units
 from pipeline.replica import Replica
@@ -130,6 +130,24 @@ def test_a_unit_that_somebody_else_committed_is_left_as_it_is(start: Start, unit
     report = start(LengthEngine()).submit(units[0]).result()
     assert report.num_rows == 10
     assert path.stat().st_mtime_ns == before.st_mtime_ns
+
+
+def test_units_that_are_not_on_the_device_can_be_handed_back(start: Start, units: list[Unit], tmp_path: Path) -> None:
+    on_the_device, go_on = threading.Event(), threading.Event()
+
+    def on_forward(texts: pa.Array) -> None:
+        on_the_device.set()
+        assert go_on.wait(10)
+
+    replica = start(LengthEngine(on_forward=on_forward))
+    first, second = (replica.submit(unit) for unit in units[:2])
+    assert on_the_device.wait(10)
+    replica.hand_back()
+    with pytest.raises(HandedBack):
+        second.result(timeout=10)
+    go_on.set()
+    assert first.result(timeout=10).num_rows == 10
+    assert [path.name for path in (tmp_path / "out").glob("part-*")] == [units[0].output_name]
 
 
 def test_staged_files_do_not_stay(
