@@ -110,6 +110,8 @@ def read_weights(source: Source, *, framework: str | None = None) -> Weights:
             path = source.require(min(shard_of.values()))
         if path is None or (maker := _framework_of(path)) not in accepted:
             continue
+        if path.suffix == ".index":
+            source.find(path.with_suffix(".data-00000-of-00001").name)  # the Hub gives only what it is asked for
         tensors = _read_file(path) if index is None else _read_shards(source, index, shard_of)
         return Weights(tensors=tensors, implied=legacy.output_matrix(tensors) if maker == "tf" else {})
     expected = f"one of {', '.join(filenames)}, whole or in shards with {INDEX_SUFFIX}"
@@ -170,7 +172,7 @@ def _read_file(path: Path) -> dict[str, Tensor]:
 
 
 def _unreadable(path: Path, error: Exception) -> CheckpointError:
-    reason = str(error).partition("\n")[0]
+    reason = str(error).partition("\n")[0] or type(error).__name__
     return CheckpointError(f"{path}: the weights cannot be read ({reason}); download or save them again")
 
 

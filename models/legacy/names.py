@@ -71,8 +71,9 @@ def index_names(name: str) -> set[str]:
 def output_matrix(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The last matrix of a TensorFlow language model, under torch's names; empty for other models.
 
-    It is the input embeddings whatever the config says, and no file has it.
+    It is the input embeddings whatever the config says, and no file has it. This is a copy: an untied model trains it
+    apart.
     """
     words = [tensor for name, tensor in tensors.items() if name.endswith("embeddings.word_embeddings.weight")]
     heads = [head for head in ("lm_head", "cls.predictions") if f"{head}.bias" in tensors]
-    return {f"{head}.decoder.weight": words[0] for head in heads if words}
+    return {f"{head}.decoder.weight": words[0].clone() for head in heads if words}

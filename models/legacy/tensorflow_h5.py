@@ -33,8 +33,8 @@ def read_tensorflow_h5(path: Path) -> dict[str, Tensor]:
                     f"expected at most the file's {path.stat().st_size} bytes of arrays; found {size_bytes}"
                 )
             return to_torch({name: _read(name, dataset) for name, dataset in datasets.items()})
-    except (KeyError, TypeError, RuntimeError) as error:  # what h5py makes of damage
-        raise ValueError(f"damaged: {error}") from error
+    except (KeyError, TypeError, RuntimeError, SystemError) as error:  # what h5py makes of damage
+        raise ValueError(f"damaged: {error.__cause__ or error}") from error
 
 
 def _find_datasets(file: h5py.File) -> dict[str, h5py.Dataset]:
