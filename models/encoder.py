@@ -38,7 +38,7 @@ class EncoderModel(PreTrainedModel):
         add_pooling_layer: Whether to have a pooler. For `from_pretrained` None means: if the file has one.
     """
 
-    construction_arguments = ("add_pooling_layer",)
+    construction_arguments: ClassVar[tuple[str, ...]] = ("add_pooling_layer",)
     has_pooler_output: ClassVar[bool] = True
     """Whether outputs have a place for the pooler's, even if a model has none."""
 

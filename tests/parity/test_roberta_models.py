@@ -19,8 +19,25 @@ from models.roberta import (
     RobertaForTokenClassification,
     RobertaModel,
 )
+from tests.support.model_inputs import (
+    ENCODER_STATES,
+    EVERYTHING,
+    IS_TOKEN,
+    LENGTHS,
+    TOKEN_LABELS,
+    TYPES,
+    causal_3d,
+    choices,
+    embedded,
+    left_padded,
+    padding_inside,
+    random,
+    random_ids,
+    right_padded,
+)
 from tests.support.model_parity import (
     Case,
+    case,
     check_decoding,
     check_forward,
     check_gradients,
@@ -30,7 +47,6 @@ from tests.support.model_parity import (
 )
 
 PAD = 1
-LENGTHS = [8, 5, 5, 2]
 TINY: dict[str, Any] = {
     "vocab_size": 61,
     "hidden_size": 32,
@@ -43,60 +59,15 @@ DECODER = TINY | {"is_decoder": True}
 CROSS = DECODER | {"add_cross_attention": True}
 
 
-def random(*shape: int) -> torch.Tensor:
-    return torch.randn(shape, generator=torch.Generator().manual_seed(sum(shape)))
-
-
-def random_ids(*shape: int, high: int = 61, low: int = 3) -> torch.Tensor:
-    return torch.randint(low, high, shape, generator=torch.Generator().manual_seed(sum(shape)))
-
-
-def right_padded(lengths: list[int] = LENGTHS, *, pad: int = PAD) -> dict[str, Any]:
-    mask = torch.arange(max(lengths))[None] < torch.tensor(lengths)[:, None]
-    return {"input_ids": random_ids(*mask.shape).masked_fill(~mask, pad), "attention_mask": mask.long()}
-
-
-def left_padded() -> dict[str, Any]:
-    return {name: ids.flip(1) for name, ids in right_padded().items()}
-
-
-def padding_inside() -> dict[str, Any]:
-    ids = random_ids(4, 8)
-    ids[1, 3:5] = ids[2, 0] = PAD
-    return {"input_ids": ids}
-
-
-def embedded() -> dict[str, Any]:
-    return {"inputs_embeds": random(4, 8, 32), "attention_mask": right_padded()["attention_mask"]}
-
-
-def causal_3d() -> torch.Tensor:
-    return torch.ones(4, 8, 8).tril() * right_padded()["attention_mask"][:, None]
-
-
-EVERYTHING = {"output_hidden_states": True, "output_attentions": True}
-TYPES = {"token_type_ids": random_ids(4, 8, high=2, low=0)}
-ENCODER_STATES = {
-    "encoder_hidden_states": random(4, 6, 32),
-    "encoder_attention_mask": (torch.arange(6)[None] < torch.tensor([6, 4, 1, 3])[:, None]).long(),
-}
-RIGHT = right_padded()
-IS_TOKEN = RIGHT["attention_mask"].bool()
-TOKEN_LABELS = random_ids(4, 8, low=0, high=3).masked_fill(~IS_TOKEN, -100)
-CHOICES = {name: torch.stack((ids, ids.flip(0)), dim=1) for name, ids in RIGHT.items()}
-
-
-def case(
-    name: str, model_class: type[PreTrainedModel], config: dict[str, Any], inputs: dict[str, Any], **options: Any
-) -> Case:
-    return Case(name=name, model_class=model_class, config=config, inputs=inputs, **options)
+RIGHT = right_padded(pad=PAD)
+CHOICES = choices(RIGHT)
 
 
 ENCODER_CASES = [
     case("plain", RobertaModel, TINY, RIGHT),
     case("everything", RobertaModel, TINY, RIGHT | EVERYTHING),
-    case("left-padded", RobertaModel, TINY, left_padded() | EVERYTHING),
-    case("padding-inside", RobertaModel, TINY, padding_inside()),
+    case("left-padded", RobertaModel, TINY, left_padded(pad=PAD) | EVERYTHING),
+    case("padding-inside", RobertaModel, TINY, padding_inside(pad=PAD)),
     case("no-mask", RobertaModel, TINY, {"input_ids": RIGHT["input_ids"]}),
     case("float-mask", RobertaModel, TINY, RIGHT | {"attention_mask": IS_TOKEN.float()}),
     case(
@@ -128,9 +99,9 @@ ENCODER_CASES = [
 
 DECODER_CASES = [
     case("plain", RobertaModel, DECODER, RIGHT | EVERYTHING, comparable=IS_TOKEN),
-    case("no-mask", RobertaModel, DECODER, padding_inside()),
+    case("no-mask", RobertaModel, DECODER, padding_inside(pad=PAD)),
     case("no-cache", RobertaModel, DECODER, RIGHT | {"use_cache": False}, comparable=IS_TOKEN),
-    case("left-padded", RobertaModel, DECODER, left_padded(), comparable=IS_TOKEN.flip(1)),
+    case("left-padded", RobertaModel, DECODER, left_padded(pad=PAD), comparable=IS_TOKEN.flip(1)),
     case("mask-3d", RobertaModel, DECODER, RIGHT | {"attention_mask": torch.ones(4, 8, 8)}),
     case("states-ignored", RobertaModel, TINY, RIGHT | ENCODER_STATES),
     case("cross", RobertaModel, CROSS, RIGHT | ENCODER_STATES | EVERYTHING, comparable=IS_TOKEN),
@@ -306,7 +277,7 @@ def test_decoding_with_the_cache_equals_the_reference(
 
 
 def test_decoding_of_padded_rows_equals_the_reference(tmp_path: Path) -> None:
-    padded = left_padded()
+    padded = left_padded(pad=PAD)
     new = random_ids(4, 1)
     longer = torch.cat((padded["attention_mask"], torch.ones(4, 1, dtype=torch.int64)), dim=1)
     steps = [padded, {"input_ids": new, "attention_mask": longer}]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ class Case:
     config: dict[str, Any]
     inputs: dict[str, Any]
     comparable: Tensor | None = None  # bool [B, T]: rows of padding queries in a decoder mean nothing
-    options: dict[str, Any] = field(default_factory=dict)
+    reference: Callable[..., Any] = v4  # runs a function of reference_models under the version that we follow
 
     @property
     def architecture(self) -> str:
@@ -37,10 +38,21 @@ class Case:
         return f"{self.architecture}-{self.name}"
 
 
+def case(
+    name: str, model_class: type[PreTrainedModel], config: dict[str, Any], inputs: dict[str, Any], **options: Any
+) -> Case:
+    return Case(name=name, model_class=model_class, config=config, inputs=inputs, **options)
+
+
+def v5(function: Callable[..., Any], *args: Any) -> Any:
+    """Runs a function of reference_models in this process, under the newest version."""
+    return function(*args)
+
+
 def check_forward(case: Case, folder: Path) -> None:
     """A checkpoint of the reference loads here and gives the same outputs."""
-    v4(reference_models.create, str(folder), case.architecture, case.config)
-    expected = v4(reference_models.forward, str(folder), case.architecture, case.inputs)
+    case.reference(reference_models.create, str(folder), case.architecture, case.config)
+    expected = case.reference(reference_models.forward, str(folder), case.architecture, case.inputs)
     model = case.model_class.from_pretrained(folder)
     with torch.no_grad():
         found = reference_models.as_plain(model(**case.inputs))
@@ -49,8 +61,8 @@ def check_forward(case: Case, folder: Path) -> None:
 
 def check_gradients(case: Case, folder: Path) -> None:
     """One backward pass gives every parameter the same gradient."""
-    v4(reference_models.create, str(folder), case.architecture, case.config)
-    expected = v4(reference_models.gradients, str(folder), case.architecture, case.inputs)
+    case.reference(reference_models.create, str(folder), case.architecture, case.config)
+    expected = case.reference(reference_models.gradients, str(folder), case.architecture, case.inputs)
     found = reference_models.gradients_of(case.model_class.from_pretrained(folder), case.inputs)
     assert found.keys() == expected.keys()
     for name, gradient in expected.items():
@@ -62,7 +74,7 @@ def check_packed(case: Case, folder: Path, lengths: list[int]) -> None:
 
     The case's inputs are ids padded on the right, rows of these lengths, with a mask.
     """
-    v4(reference_models.create, str(folder), case.architecture, case.config)
+    case.reference(reference_models.create, str(folder), case.architecture, case.config)
     model = case.model_class.from_pretrained(folder)
     with torch.no_grad():
         padded = model(**case.inputs)
@@ -99,8 +111,8 @@ def check_saved(case: Case, folder: Path, **save_options: Any) -> None:
 
 def check_decoding(case: Case, folder: Path, steps: list[dict[str, Any]]) -> None:
     """Step by step, with the cache passed on, everything is the same; the cache too."""
-    v4(reference_models.create, str(folder), case.architecture, case.config)
-    expected = v4(reference_models.decode, str(folder), case.architecture, steps)
+    case.reference(reference_models.create, str(folder), case.architecture, case.config)
+    expected = case.reference(reference_models.decode, str(folder), case.architecture, steps)
     found = reference_models.decode_with(case.model_class.from_pretrained(folder), steps)
     for ours, theirs in zip(found, expected, strict=True):
         assert_same(ours, theirs, comparable=case.comparable)

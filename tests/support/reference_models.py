@@ -42,6 +42,14 @@ def decode(folder: str, architecture: str, steps: list[dict[str, Any]]) -> list[
     return decode_with(_load(folder, architecture, {}), steps)
 
 
+def fresh_parameters(architecture: str, config: dict[str, Any]) -> dict[str, Tensor]:
+    """The parameters of a new model: random, but for those that are computed."""
+    import transformers
+
+    model_class = getattr(transformers, architecture)
+    return model_class(model_class.config_class(**config)).state_dict()
+
+
 def loaded_parameters(folder: str, architecture: str) -> dict[str, Tensor]:
     return _load(folder, architecture, {}).state_dict()
 
