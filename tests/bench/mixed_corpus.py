@@ -31,8 +31,8 @@ SHARES = {"null": 0.002, "empty": 0.002, "blank": 0.001, "other scripts": 0.02, 
 
 SCHEMA = pa.schema([("id", pa.int64()), ("source", pa.string()), ("text", pa.string())])
 SYLLABLES = (
-    "ba", "co", "da", "el", "fi", "gra", "ha", "in", "jo", "ka", "lu", "mer", "na", "or", "pa", "qui", "ro", "sta", "te",
-    "un", "va", "wes", "xi", "yo", "zen", "tion", "ment", "able",
+    "ba", "co", "da", "el", "fi", "gra", "ha", "in", "jo", "ka", "lu", "mer", "na", "or", "pa", "qui", "ro", "sta",
+    "te", "un", "va", "wes", "xi", "yo", "zen", "tion", "ment", "able",
 )  # fmt: skip
 NAMES = ("Ada Lovelace", "Charles Babbage", "Wolfgang Amadeus Mozart", "London", "Salzburg", "Acme Ltd")
 OTHER_SCRIPTS = (

@@ -17,6 +17,7 @@ from ray.cluster_utils import Cluster
 
 from jobs import JobSpec, annotate, run
 from pipeline.events import Event, UnitCommitted, UnitRetried, WorkerLost, WorkerReady
+from pipeline.options import WorkerOptions
 from pipeline.output import SUCCESS
 from pipeline.storage import Storage
 from tests.support.every_format import rows
@@ -62,18 +63,16 @@ def assert_complete(spec: JobSpec, num_rows: int = NUM_ROWS) -> None:
 
 
 class Watcher:
-    """Keeps a run's events, and does something once when the first unit is committed by a run with enough workers."""
+    """Keeps a run's events, and does something once, when the first unit is committed; the driver waits for it."""
 
-    def __init__(self, act: Callable[[], Any], *, num_workers: int) -> None:
+    def __init__(self, act: Callable[[], Any]) -> None:
         self.events: list[Event] = []
-        self._act: Callable[[], Any] | None = act
-        self._num_workers = num_workers
+        self._act = act
 
     def __call__(self, event: Event) -> None:
         self.events.append(event)
-        if self._act and isinstance(event, UnitCommitted) and len(self.of(WorkerReady)) == self._num_workers:
-            act, self._act = self._act, None
-            act()
+        if isinstance(event, UnitCommitted) and len(self.of(UnitCommitted)) == 1:
+            self._act()
 
     def of(self, kind: type[Event]) -> list[Event]:
         return [event for event in self.events if isinstance(event, kind)]
@@ -109,25 +108,29 @@ def test_a_driver_that_is_stopped_goes_on_where_it_was(
 
 
 @pytest.mark.usefixtures("cluster")
-def test_a_worker_that_is_killed_costs_nothing_but_time(spec: JobSpec) -> None:
-    watcher = Watcher(lambda: os.kill(worker_pids()[0], signal.SIGKILL), num_workers=2)
-    summary = run(spec.model_copy(update={"workers": spec.workers.model_copy(update={"max": 2})}), on_event=watcher)
+def test_a_worker_that_is_killed_is_replaced(spec: JobSpec) -> None:
+    watcher = Watcher(lambda: os.kill(worker_pids()[0], signal.SIGKILL))
+    summary = run(spec, on_event=watcher)
     assert (summary.state, summary.exit_code) == ("done", 0)
-    assert len(watcher.of(WorkerLost)) == 1
+    assert (len(watcher.of(WorkerLost)), len(watcher.of(WorkerReady))) == (1, 2)
     assert watcher.of(UnitRetried)
     assert_complete(spec)
 
 
-def test_a_node_that_is_lost_costs_nothing_but_time(spec: JobSpec, cluster: Cluster) -> None:
-    doomed = cluster.add_node(**NODE)
-    workers = {"min": 1, "max": 3, "cpus": 2}  # one on each node
-    watcher = Watcher(lambda: cluster.remove_node(doomed, allow_graceful=False), num_workers=3)
-    summary = run(
-        spec.model_copy(update={"workers": spec.workers.model_copy(update=workers)}),
-        on_event=watcher,
-    )
+def test_a_node_that_is_lost_is_replaced(spec: JobSpec, cluster: Cluster) -> None:
+    large = NODE | {"num_cpus": 3}  # the job fits on no other node of the cluster
+    nodes = [cluster.add_node(**large)]
+
+    def replace_node() -> None:
+        nodes.append(cluster.add_node(**large))
+        cluster.remove_node(nodes[0], allow_graceful=False)
+
+    watcher = Watcher(replace_node)
+    summary = run(spec.model_copy(update={"workers": WorkerOptions(cpus=3)}), on_event=watcher)
+    cluster.remove_node(nodes[1])
     assert (summary.state, summary.exit_code) == ("done", 0)
-    assert len(watcher.of(WorkerLost)) == 1
+    assert (len(watcher.of(WorkerLost)), len(watcher.of(WorkerReady))) == (1, 2)
+    assert watcher.of(UnitRetried)
     assert_complete(spec)
 
 
