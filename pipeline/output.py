@@ -70,15 +70,26 @@ def claim(output: Storage, job: Mapping[str, Any]) -> bool:
         else:
             return False
     theirs = read_job(output)
-    changed = [key for key in sorted(mine.keys() | theirs.keys()) if mine.get(key) != theirs.get(key)]
-    changed = [key for key in changed if key not in ("name", "input")]  # they decide no row's result
+    ours, there = _flat(mine), _flat(theirs)
+    changed = [key for key in sorted(ours.keys() | there.keys()) if ours.get(key) != there.get(key)]
     if changed:
-        difference = "\n".join(f"  {key}: there {theirs.get(key)!r}, now {mine.get(key)!r}" for key in changed)
+        difference = "\n".join(f"  {key}: there {there.get(key)!r}, now {ours.get(key)!r}" for key in changed)
         raise OutputConflict(
             f"{output.url} belongs to another job, {theirs.get('name')!r}. What differs:\n{difference}\n"
             "Choose another output.url, or empty this one to start afresh."
         )
     return True
+
+
+def _flat(job: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Dotted keys, without those that decide no row's result."""
+    flat: dict[str, Any] = {}
+    for key, value in job.items():
+        if isinstance(value, Mapping):
+            flat |= _flat(value, f"{prefix}{key}.")
+        else:
+            flat[prefix + key] = value
+    return {key: value for key, value in flat.items() if key != "name" and not key.startswith("input.")}
 
 
 def read_job(output: Storage) -> dict[str, Any]:

@@ -1,0 +1,244 @@
+"""A run with workers that do as they are told: what it makes of their losses, and how it ends."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from jobs import JobSpec
+from models.errors import CheckpointError
+from models.roberta import RobertaConfig, RobertaForSequenceClassification, RobertaTokenizerFast
+from pipeline import output as folder
+from pipeline import run as module
+from pipeline.errors import FileUnreadable, OutputConflict, StorageError, WorkerError
+from pipeline.events import Event, RunSummary, UnitQuarantined, UnitRetried, UnitSplit, WorkerLost, WorkerReady
+from pipeline.lease import LEASE
+from pipeline.ledger import RETRY_DELAY_S, Failure
+from pipeline.run import run
+from pipeline.storage import Storage
+from pipeline.units import Unit, UnitReport
+from pipeline.workers import Done, Failed, LocalPool, Lost, Message, Pool, Ready, describe
+from tests.support.tokenizer_texts import write_byte_level_files
+
+Answer = Callable[[str, Unit, int], Message]
+
+
+class ScriptedPool:
+    """Workers that answer at once: `answer` gets the worker, the unit and how often it has been given out."""
+
+    def __init__(self, answer: Answer, on_load: Callable[[str], Message] = lambda worker: Ready(worker=worker)) -> None:
+        self._answer, self._on_load = answer, on_load
+        self._news: list[Message] = []
+        self.started = 0
+        self.given: dict[str, int] = {}
+        self.stopped = False
+
+    def start(self, num_workers: int) -> None:
+        for _ in range(num_workers):
+            self._news.append(self._on_load(f"w{self.started}"))
+            self.started += 1
+
+    def assign(self, worker: str, unit: Unit) -> None:
+        self.given[unit.name] = self.given.get(unit.name, 0) + 1
+        self._news.append(self._answer(worker, unit, self.given[unit.name]))
+
+    def poll(self, timeout_s: float) -> list[Message]:
+        if not self._news:
+            return []
+        message = self._news.pop(0)
+        if isinstance(message, Lost):  # nothing is heard of it any more
+            self._news = [other for other in self._news if other.worker != message.worker]
+        return [message]
+
+    def hand_back(self) -> None:
+        pass
+
+    def stop(self) -> None:
+        self.stopped = True
+
+
+def done(worker: str, unit: Unit, attempt: int = 1, **counts: int) -> Message:
+    of_none = dict.fromkeys(("num_empty", "num_errors", "num_long", "num_tokens", "output_bytes"), 0)
+    return Done(worker=worker, report=UnitReport(**({"name": unit.name, "num_rows": 2} | of_none | counts)))
+
+
+def failed(worker: str, unit: Unit, error: Exception) -> Message:
+    return Failed(worker=worker, unit=unit.name, failure=describe(error))
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("model")
+    write_byte_level_files(path)
+    tokenizer = RobertaTokenizerFast.from_pretrained(path)
+    tokenizer.save_pretrained(path)
+    config = RobertaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=8,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=8,
+        max_position_embeddings=34,
+        id2label={0: "cats", 1: "dogs"},
+    )
+    RobertaForSequenceClassification(config).save_pretrained(path)
+    return path
+
+
+@pytest.fixture
+def spec(model: Path, tmp_path: Path) -> JobSpec:
+    """Three files of two rows, each a unit."""
+    for number in range(3):
+        (tmp_path / f"{number}.txt").write_text(f"cats {number}\ndogs {number}\n")
+    return JobSpec.from_dict(
+        {
+            "name": "pets",
+            "input": {"url": str(tmp_path / "*.txt"), "unit_bytes": 14},
+            "output": {"url": str(tmp_path / "out")},
+            "model": {"path": str(model)},
+            "task": {"type": "classify"},
+        }
+    )
+
+
+def go(spec: JobSpec, pool: Pool | None = None, events: list[Event] | None = None) -> RunSummary:
+    return run(
+        name=spec.name,
+        source=spec.input,
+        output=spec.output,
+        model=spec.model,
+        task=spec.task,
+        workers=spec.workers,
+        limits=spec.limits,
+        job=spec.identity(),
+        on_event=(events if events is not None else []).append,
+        make_pool=lambda recipe, workers: LocalPool(recipe) if pool is None else pool,
+    )
+
+
+@pytest.fixture(autouse=True)
+def _no_delay(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert RETRY_DELAY_S > 0
+    monkeypatch.setattr("pipeline.ledger.RETRY_DELAY_S", 0.0)
+
+
+def test_from_text_to_parts_and_again(spec: JobSpec) -> None:
+    summary = go(spec)
+    assert (summary.state, summary.exit_code) == ("done", 0)
+    assert (summary.num_units, summary.num_units_committed, summary.num_rows) == (3, 3, 6)
+    output = Storage.open(spec.output.url)
+    assert output.exists(folder.SUCCESS)
+    assert not output.exists(LEASE)
+    assert folder.runs(output) == [summary]
+
+    again = go(spec, ScriptedPool(done))
+    assert (again.state, again.num_units_done_before, again.num_units_committed) == ("done", 3, 0)
+
+
+def test_what_passes_is_tried_again(spec: JobSpec) -> None:
+    def answer(worker: str, unit: Unit, attempt: int) -> Message:
+        return failed(worker, unit, RuntimeError("once")) if attempt == 1 else done(worker, unit)
+
+    events: list[Event] = []
+    pool = ScriptedPool(answer)
+    summary = go(spec, pool, events)
+    assert (summary.exit_code, summary.num_units_committed) == (0, 3)
+    assert len([event for event in events if isinstance(event, UnitRetried)]) == 3
+    assert set(pool.given.values()) == {2}
+    assert pool.stopped
+
+
+def test_what_does_not_pass_goes_to_quarantine(spec: JobSpec) -> None:
+    def answer(worker: str, unit: Unit, attempt: int) -> Message:
+        if unit.pieces[0].file.url.endswith("1.txt"):
+            return failed(worker, unit, FileUnreadable("1.txt is damaged"))
+        return done(worker, unit)
+
+    events: list[Event] = []
+    summary = go(spec, ScriptedPool(answer), events)
+    assert (summary.state, summary.exit_code, summary.num_quarantined_units) == ("done", 3, 1)
+    (quarantined,) = [event for event in events if isinstance(event, UnitQuarantined)]
+    (record,) = folder.quarantined(Storage.open(spec.output.url))
+    assert (record.name, record.reason, record.attempts) == (quarantined.unit, "1.txt is damaged", 1)
+    assert record.urls[0].endswith("1.txt")
+
+
+def test_one_bad_file_of_a_unit_of_several_costs_that_file_alone(spec: JobSpec) -> None:
+    def answer(worker: str, unit: Unit, attempt: int) -> Message:
+        if any(piece.file.url.endswith("1.txt") for piece in unit.pieces):
+            return failed(worker, unit, FileUnreadable("1.txt is damaged"))
+        return done(worker, unit)
+
+    events: list[Event] = []
+    together = spec.model_copy(update={"input": spec.input.model_copy(update={"unit_bytes": 1000})})
+    summary = go(together, ScriptedPool(answer), events)
+    assert [len(event.parts) for event in events if isinstance(event, UnitSplit)] == [3]
+    assert (summary.num_units, summary.num_units_committed, summary.num_quarantined_units) == (3, 2, 1)
+
+
+@pytest.mark.parametrize(("errors", "exit_code"), [(1, 0), (2, 3)])
+def test_rows_with_errors_are_held_against_the_limit_by_later_runs_too(
+    spec: JobSpec, errors: int, exit_code: int
+) -> None:
+    limited = spec.model_copy(update={"limits": spec.limits.model_copy(update={"bad_rows": 0.5})})
+
+    def answer(worker: str, unit: Unit, attempt: int) -> Message:
+        Storage.open(spec.output.url).write_bytes(unit.output_name, b"")  # as a worker leaves it: the next run looks
+        return done(worker, unit, num_errors=errors)
+
+    first = go(limited, ScriptedPool(answer))
+    second = go(limited, ScriptedPool(answer))
+    assert (first.exit_code, second.exit_code) == (exit_code, exit_code)
+    assert second.num_units_committed == 0
+
+
+def test_a_lost_worker_is_replaced_and_its_units_done_by_others(spec: JobSpec) -> None:
+    def answer(worker: str, unit: Unit, attempt: int) -> Message:
+        return Lost(worker=worker, reason="its node is gone") if worker == "w0" else done(worker, unit)
+
+    events: list[Event] = []
+    summary = go(spec, ScriptedPool(answer), events)
+    assert summary.num_units_committed == 3
+    lost = [event for event in events if isinstance(event, WorkerLost)]
+    assert next((event.worker, event.num_workers) for event in lost) == ("w0", 0)
+    assert [event.worker for event in events if isinstance(event, WorkerReady)] == ["w0", "w1"]
+
+
+def test_workers_that_are_lost_one_after_another_end_the_run(spec: JobSpec) -> None:
+    pool = ScriptedPool(done, on_load=lambda worker: Lost(worker=worker, reason="out of memory"))
+    with pytest.raises(WorkerError, match=f"{module.MAX_LOST_WORKERS} workers were lost in a row; the last: out of"):
+        go(spec, pool)
+    (record,) = folder.runs(Storage.open(spec.output.url))
+    assert (record.state, record.exit_code) == ("failed", 1)
+    assert "out of memory" in record.reason
+
+
+def test_a_model_that_no_worker_can_load_ends_the_run_as_what_it_is(spec: JobSpec) -> None:
+    failure = describe(CheckpointError("model.safetensors is cut off"))
+    pool = ScriptedPool(done, on_load=lambda worker: Lost(worker=worker, reason=failure.message, failure=failure))
+    with pytest.raises(CheckpointError, match="cut off"):
+        go(spec, pool)
+
+
+def test_storage_that_refuses_ends_the_run_as_what_it_is(spec: JobSpec) -> None:
+    pool = ScriptedPool(lambda worker, unit, attempt: failed(worker, unit, StorageError("denied")))
+    with pytest.raises(StorageError, match="denied"):
+        go(spec, pool)
+    assert pool.stopped
+
+
+def test_another_job_is_refused_and_told_what_differs(spec: JobSpec) -> None:
+    go(spec)
+    other = spec.model_copy(update={"task": spec.task.model_copy(update={"top_k": 2})})
+    with pytest.raises(OutputConflict, match="belongs to another job, 'pets'") as refusal:
+        go(other)
+    assert "task.top_k: there None, now 2" in str(refusal.value)
+
+
+def test_an_unforeseen_error_is_told_without_its_message() -> None:
+    secret = "text of the corpus"
+    assert secret not in describe(ValueError(secret)).message
+    assert describe(RuntimeError("shapes")).message.endswith("RuntimeError: shapes")
+    assert describe(StorageError("denied")) == Failure(kind="StorageError", message="denied", retry=False, reach="run")
