@@ -26,8 +26,8 @@ class RunSummary:
     num_units: int = 0  # in all plans
     num_units_done_before: int = 0  # committed (or in quarantine) when this run began
     num_units_committed: int = 0  # by this run
-    num_quarantined_units: int = 0  # of all plans, at the end of this run
-    num_bad_files: int = 0  # input files that could not be planned, in this run
+    num_quarantined_units: int = 0  # of all plans, whose input is still as it was then
+    num_bad_files: int = 0  # input files that could not be planned, and are still as they were then
     num_rows: int = 0  # the counts from here on are of units committed by this run
     num_empty: int = 0
     num_errors: int = 0

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from pipeline.ledger import split
 from pipeline.output import Quarantined, committed, quarantined
 from pipeline.plans import read_plans
 from pipeline.storage import Storage
-from pipeline.units import Unit
+from pipeline.units import InputFile, Unit
 
 FileVersion = tuple[str, str]  # URL and fingerprint
 
@@ -39,6 +39,15 @@ class Progress:
     def is_over(self, unit: Unit) -> bool:
         """Committed, or given up."""
         return unit.name in self.committed or unit.name in self.quarantined
+
+    def given_up(self, files: Iterable[InputFile]) -> list[Quarantined]:
+        """What is in quarantine of these files as they are now; of what was mended since, or removed, nothing."""
+        versions = {(file.url, file.fingerprint) for file in files}
+        return [
+            record
+            for record in self.quarantined.values()
+            if not versions.isdisjoint(zip(record.urls, record.fingerprints, strict=True))
+        ]
 
 
 def all_units(output: Storage, progress: Progress) -> Iterator[Unit]:

@@ -105,7 +105,7 @@ def run(
     with Lease(storage, run_id) as lease:
         _plan(storage, files, source, size)
         current = _Run(run_id, storage, lease, workers, limits, on_event or (lambda event: None))
-        return current.to_its_end(lambda: make_pool(recipe, workers), num_files=len(files))
+        return current.to_its_end(lambda: make_pool(recipe, workers), files=files)
 
 
 def _plan(storage: Storage, files: Sequence[InputFile], source: InputOptions, size: int) -> None:
@@ -167,10 +167,11 @@ class _Run:
             run_id=run_id, state="running", output_url=storage.url, started_at=now, updated_at=now
         )
 
-    def to_its_end(self, make_pool: Callable[[], Pool], *, num_files: int) -> RunSummary:
+    def to_its_end(self, make_pool: Callable[[], Pool], *, files: Sequence[InputFile]) -> RunSummary:
         """Works until nothing is left, then writes `_SUCCESS` and the summary."""
         progress = Progress.of(self._storage)
-        bad_files = [record for name, record in progress.quarantined.items() if name.startswith("file-")]
+        given_up = progress.given_up(files)
+        bad_files = [record for record in given_up if record.name.startswith("file-")]
         num_units, todo_rows, num_todo = 0, 0, 0
         rows_known = True
         for unit in all_units(self._storage, progress):
@@ -188,13 +189,13 @@ class _Run:
             num_units=num_units,
             num_units_done_before=num_units - num_todo,
             num_bad_files=len(bad_files),
-            num_quarantined_units=len(progress.quarantined) - len(bad_files),
+            num_quarantined_units=len(given_up) - len(bad_files),
         )
         self._tell(
             RunStarted(
                 run_id=self._summary.run_id,
                 output_url=self._storage.url,
-                num_files=num_files,
+                num_files=len(files),
                 num_bad_files=len(bad_files),
                 num_units=num_units,
                 num_units_done_before=num_units - num_todo,

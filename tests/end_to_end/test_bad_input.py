@@ -221,16 +221,22 @@ def test_bad_rows_cost_rows_and_bad_files_cost_files(mixed: Path, models: dict[s
 
     done = parts_of(tmp_path / "out")
     assert shardmill("run", spec, tmp_path).exit_code == 3  # what is in quarantine does not heal by itself
-    allowed = spec | {"limits": {"bad_units": 3, "bad_rows": 6}}
+    allowed_rows = spec | {"limits": {"bad_rows": 6}}
+    assert shardmill("run", allowed_rows, tmp_path).exit_code == 3
+    allowed = spec | {"limits": {"bad_rows": 6, "bad_units": 3}}
     assert shardmill("run", allowed, tmp_path).exit_code == 0
     other = spec_of(mixed, models["ner"], task__aggregation="first")
-    assert_explained(shardmill("run", other, tmp_path), 5, "What differs:.* task: there .*'simple'.*, now .*'first'")
+    assert_explained(
+        shardmill("run", other, tmp_path), 5, r"What differs:.* task\.aggregation: there 'simple', now 'first'"
+    )
     assert parts_of(tmp_path / "out") == done
 
     for name in BAD_FILES:
         (mixed / name).unlink()
         pq.write_table(rows(10, first_id=40), mixed / name.replace(".jsonl.gz", ".parquet"))
-    shardmill("run", spec, tmp_path)
+    mended = shardmill("run", allowed_rows, tmp_path)
+    assert mended.exit_code == 0, mended.stdout
+    assert "unreadable" not in mended.stdout
     assert rows_of(output).num_rows == found.num_rows + 10 * len(BAD_FILES)
     assert done.items() <= parts_of(tmp_path / "out").items()
     assert_verified(output)
