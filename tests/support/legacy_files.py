@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import struct
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,12 +14,13 @@ import msgpack
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+
+from models.modeling import PreTrainedModel
 
 Arrays = Mapping[str, npt.NDArray[Any]]
 
 FIXTURES = Path(__file__).parents[1] / "fixtures" / "legacy"
-FRAMEWORK_FILES = ("tf_model*", "flax_model*")
 
 # -- HDF5 ------------------------------------------------------------------------------------------------------
 
@@ -103,7 +105,7 @@ def write_msgpack(path: Path, arrays: Mapping[str, Tensor], *, chunk: int | None
 
 
 def packed_array(array: Tensor) -> msgpack.ExtType:
-    raw = array.contiguous().view(torch.uint8).numpy().tobytes()
+    raw = array.clone(memory_format=torch.contiguous_format).view(torch.uint8).numpy().tobytes()
     return msgpack.ExtType(1, msgpack.packb([list(array.shape), str(array.dtype).removeprefix("torch."), raw]))
 
 
@@ -172,6 +174,49 @@ def _field(number: int, value: int | bytes) -> bytes:
 def _varint(number: int) -> bytes:
     low, rest = number & 0x7F, number >> 7
     return bytes([low | 0x80]) + _varint(rest) if rest else bytes([low])
+
+
+# -- torch models as the frameworks name them ------------------------------------------------------------------
+
+
+def as_keras(model: PreTrainedModel, model_name: str) -> dict[str, npt.NDArray[Any]]:
+    """A model's weights by the paths that the TF class of the same name would give them in `tf_model.h5`."""
+    arrays = {}
+    for name, values in _weights(model):
+        module, _, leaf = name.rpartition(".")
+        layer = model.get_submodule(module)
+        if isinstance(layer, nn.Linear) and leaf == "weight":
+            leaf, values = "kernel", values.T
+        elif isinstance(layer, nn.LayerNorm):
+            leaf = {"weight": "gamma", "bias": "beta"}[leaf]
+        elif leaf == "weight" and not module.endswith("word_embeddings"):
+            leaf = "embeddings"
+        path = re.sub(r"layer/(\d+)", r"layer_._\1", module.replace(".", "/")).split("/")
+        if path[0] == "cls":
+            path[0] = "mlm___cls"
+        if model.base_model is model:
+            path.insert(0, model.base_model_prefix)
+        arrays["/".join([path[0], model_name, *path, f"{leaf}:0"])] = values.contiguous().numpy()
+    return arrays
+
+
+def as_flax(model: PreTrainedModel) -> dict[str, Tensor]:
+    """A model's weights by the names that the Flax class of the same name would give them."""
+    arrays = {}
+    for name, values in _weights(model):
+        module, _, leaf = name.rpartition(".")
+        layer = model.get_submodule(module)
+        if isinstance(layer, nn.Linear) and leaf == "weight":
+            leaf, values = "kernel", values.T
+        elif leaf == "weight":
+            leaf = "scale" if isinstance(layer, nn.LayerNorm) else "embedding"
+        if "embed_positions" not in module:
+            arrays[f"{module}.{leaf}".replace(".", "/")] = values
+    return arrays
+
+
+def _weights(model: PreTrainedModel) -> list[tuple[str, Tensor]]:
+    return [(name, values) for name, values in model.state_dict().items() if ".decoder." not in name]
 
 
 # -- sharded ---------------------------------------------------------------------------------------------------
