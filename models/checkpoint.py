@@ -136,7 +136,7 @@ def _read_index(index: Path) -> dict[str, str]:
         shard_of = dict(json.loads(index.read_text(encoding="utf-8"))["weight_map"])
     except (ValueError, KeyError, TypeError) as error:
         raise CheckpointError(f"{index}: expected a JSON object with a weight_map: {error}") from error
-    if not shard_of or not all(isinstance(shard, str) for shard in shard_of.values()):
+    if not shard_of or not all(isinstance(shard, str) and Path(shard).name == shard for shard in shard_of.values()):
         raise CheckpointError(f"{index}: expected a weight_map from names to files; found {str(shard_of)[:100]}")
     return shard_of
 
@@ -156,7 +156,7 @@ def _read_file(path: Path) -> dict[str, Tensor]:
         match path.suffix:
             case ".safetensors":
                 tensors = load_file(path)
-                return tensors if _framework_of(path) == "pt" else legacy.to_torch(tensors)
+                return tensors if _framework_of(path) == "pt" else legacy.to_torch(tensors.items())
             case ".h5":
                 return legacy.read_tensorflow_h5(path)
             case ".index":
@@ -271,7 +271,10 @@ def _optional_part(name: str, encoder: str) -> str | None:
     for part in ("pooler", "crossattention", "distance_embedding"):
         if f".{part}." in f".{name}":
             return part
-    return None if name.startswith(encoder) else name.split(".")[0]
+    if name.startswith(encoder):
+        return None
+    first, second, *_ = name.split(".")
+    return f"{first}.{second}" if first == "cls" else first  # BERT keeps several heads there
 
 
 def write_tensors(tensors: Mapping[str, Tensor], folder: Path, *, max_shard_size: int | str) -> None:

@@ -36,7 +36,7 @@ def read_flax_msgpack(path: Path) -> dict[str, Tensor]:
         tree = msgpack.unpackb(view, ext_hook=_read_array, max_array_len=0)
     if not isinstance(tree, dict):
         raise ValueError(f"expected a map of weights; found {type(tree).__name__}")
-    return to_torch(dict(_flatten(tree)))
+    return to_torch(_flatten(tree))
 
 
 def _read_array(extension: int, payload: bytes) -> Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from torch import Tensor
 
@@ -20,15 +20,15 @@ _LAST_PARTS = {
 _OPTIMISER = re.compile(r"adam_[mv]|AdamWeightDecayOptimizer(_\d+)?|global_step")
 
 
-def to_torch(arrays: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def to_torch(arrays: Iterable[tuple[str, Tensor]]) -> dict[str, Tensor]:
     """The arrays of a Keras or Flax model under torch's names; matrices of linear layers have the output first."""
-    return {torch_name(name): _oriented(name, array) for name, array in arrays.items()}
+    return {torch_name(name): _oriented(name, array) for name, array in arrays}
 
 
-def to_torch_from_graph(arrays: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def to_torch_from_graph(arrays: Iterable[tuple[str, Tensor]]) -> dict[str, Tensor]:
     """The same for the variables of the original BERT code and its descendants, which had no classes of models."""
-    names = {name: torch_name_from_graph(name) for name in arrays}
-    return {ours: _oriented(name, arrays[name]) for name, ours in names.items() if ours is not None}
+    named = ((torch_name_from_graph(name), _oriented(name, array)) for name, array in arrays)
+    return {name: array for name, array in named if name is not None}
 
 
 def _oriented(name: str, array: Tensor) -> Tensor:

@@ -46,8 +46,11 @@ def read_tensorflow_bundle(index: Path) -> dict[str, Tensor]:
         OSError: a data file is not there.
         ValueError: damaged, compressed, or cut into slices.
     """
+    return to_torch_from_graph(_read_arrays(index))
+
+
+def _read_arrays(index: Path) -> Iterator[tuple[str, Tensor]]:
     places, num_shards = _read_index(index.read_bytes())
-    arrays: dict[str, Tensor] = {}
     for shard in sorted({place.shard for place in places.values()}):
         path = index.with_suffix(f".data-{shard:05d}-of-{num_shards:05d}")
         ours = {name: place for name, place in places.items() if place.shard == shard}
@@ -60,8 +63,7 @@ def read_tensorflow_bundle(index: Path) -> dict[str, Tensor]:
                 raw = bytearray(file.read(place.size))
                 if len(raw) != place.size:
                     raise ValueError(f"{path.name}: {name}: expected {place.size} bytes; found {len(raw)}")
-                arrays[name] = torch.frombuffer(raw, dtype=place.dtype).reshape(place.shape)
-    return to_torch_from_graph(arrays)
+                yield name, torch.frombuffer(raw, dtype=place.dtype).reshape(place.shape)
 
 
 def _read_index(table: bytes) -> tuple[dict[str, _Place], int]:

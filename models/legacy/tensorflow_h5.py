@@ -32,7 +32,7 @@ def read_tensorflow_h5(path: Path) -> dict[str, Tensor]:
                 raise ValueError(
                     f"expected at most the file's {path.stat().st_size} bytes of arrays; found {size_bytes}"
                 )
-            return to_torch({name: _read(name, dataset) for name, dataset in datasets.items()})
+            return to_torch((name, _read(dataset)) for name, dataset in datasets.items())
     except (KeyError, TypeError, RuntimeError, SystemError) as error:  # what h5py makes of damage
         raise ValueError(f"damaged: {error.__cause__ or error}") from error
 
@@ -77,6 +77,6 @@ def _check(path: str, dataset: h5py.Dataset) -> None:
         raise ValueError(f"{path}: expected {dataset.nbytes} bytes; found {dataset.id.get_storage_size()}")
 
 
-def _read(name: str, dataset: h5py.Dataset) -> Tensor:
+def _read(dataset: h5py.Dataset) -> Tensor:
     native = dataset.dtype.newbyteorder("=")
     return torch.from_numpy(np.asarray(dataset[()], dtype=native))

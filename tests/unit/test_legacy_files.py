@@ -298,6 +298,13 @@ def test_shards_must_hold_what_the_index_names(folder: Path) -> None:
         RobertaModel.from_pretrained(folder)
 
 
+@pytest.mark.parametrize("shard_of", [{}, {"a": 7}, {"a": "../tf_model.h5"}])
+def test_an_index_names_files_beside_it(shard_of: dict[str, Any], folder: Path) -> None:
+    legacy_files.write_index(folder / "tf_model.h5.index.json", shard_of)
+    with pytest.raises(CheckpointError, match="expected a weight_map from names to files; found "):
+        RobertaModel.from_pretrained(folder)
+
+
 # -- TensorFlow before Keras -----------------------------------------------------------------------------------
 
 
