@@ -218,6 +218,12 @@ class EncoderConfig(PretrainedConfig):
         """Length in tokens of the longest sequence that the model can take, special tokens included."""
         return self.max_position_embeddings
 
+    @property
+    def head_dropout_prob(self) -> float:
+        """Dropout in heads: `classifier_dropout` in families that have it, unless it is None."""
+        dropout: float | None = getattr(self, "classifier_dropout", None)
+        return self.hidden_dropout_prob if dropout is None else dropout
+
 
 def read_config(source: hub.Source) -> dict[str, Any]:
     """The fields of a source's `config.json`.

@@ -63,6 +63,18 @@ def multiple_choice_loss(logits: Tensor, labels: Tensor) -> Tensor:
     return functional.cross_entropy(logits, labels.to(logits.device, torch.int64))
 
 
+def contrastive_loss(pooled: Tensor, attacked: Tensor, correct: Tensor) -> Tensor:
+    """How badly a text and its correct version are told from others as what an attack was made from: all [B, H].
+
+    Cosine similarities, times 100, are the logits of a choice among the batch's attacks.
+    """
+    pooled, attacked, correct = (functional.normalize(vectors, dim=-1) for vectors in (pooled, attacked, correct))
+    own_row = torch.arange(len(pooled), device=pooled.device)
+    from_text = functional.cross_entropy(100 * pooled @ attacked.T, own_row)
+    from_correct = functional.cross_entropy(100 * correct @ attacked.T, own_row)
+    return (from_text + from_correct) / 2
+
+
 def span_loss(start_logits: Tensor, end_logits: Tensor, start_positions: Tensor, end_positions: Tensor) -> Tensor:
     """Average of the cross entropies of a span's two ends; logits [B, T], positions [B] or [B, 1].
 

@@ -79,6 +79,23 @@ class MaskedLMOutput(ModelOutput):
 
 
 @dataclass(eq=False, kw_only=True)
+class BertForPreTrainingOutput(ModelOutput):
+    loss: Tensor | None = None  # []
+    prediction_logits: Tensor  # [B, T, V]
+    seq_relationship_logits: Tensor  # [B, 2]
+    hidden_states: tuple[Tensor, ...] | None = None
+    attentions: tuple[Tensor, ...] | None = None
+
+
+@dataclass(eq=False, kw_only=True)
+class NextSentencePredictorOutput(ModelOutput):
+    loss: Tensor | None = None  # []
+    logits: Tensor  # [B, 2]
+    hidden_states: tuple[Tensor, ...] | None = None
+    attentions: tuple[Tensor, ...] | None = None
+
+
+@dataclass(eq=False, kw_only=True)
 class SequenceClassifierOutput(ModelOutput):
     loss: Tensor | None = None  # []
     logits: Tensor  # [B, L]

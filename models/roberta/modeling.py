@@ -81,7 +81,7 @@ class RobertaClassificationHead(nn.Module):
 
     def __init__(self, config: RobertaConfig) -> None:
         super().__init__()
-        self.dropout = nn.Dropout(_head_dropout(config))
+        self.dropout = nn.Dropout(config.head_dropout_prob)
         self.dense = nn.Linear(config.hidden_size, config.hidden_size)
         self.out_proj = nn.Linear(config.hidden_size, config.num_labels)
 
@@ -122,7 +122,7 @@ class RobertaForMultipleChoice(RobertaPreTrainedModel, ForMultipleChoice):
 class RobertaForTokenClassification(RobertaPreTrainedModel, ForTokenClassification):
     def __init__(self, config: RobertaConfig) -> None:
         super().__init__(config, RobertaModel(config, add_pooling_layer=False))
-        self.dropout = nn.Dropout(_head_dropout(config))
+        self.dropout = nn.Dropout(config.head_dropout_prob)
         self.classifier = nn.Linear(config.hidden_size, config.num_labels)
         self.post_init()
 
@@ -131,7 +131,3 @@ class RobertaForQuestionAnswering(RobertaPreTrainedModel, ForQuestionAnswering):
     def __init__(self, config: RobertaConfig) -> None:
         super().__init__(config, RobertaModel(config, add_pooling_layer=False))
         self.post_init()
-
-
-def _head_dropout(config: RobertaConfig) -> float:
-    return config.hidden_dropout_prob if config.classifier_dropout is None else config.classifier_dropout

@@ -5,6 +5,7 @@ Nothing here imports our models: the folder with config and weights is all that 
 
 from __future__ import annotations
 
+from itertools import zip_longest
 from typing import Any
 
 import torch
@@ -70,6 +71,8 @@ def _load(folder: str, architecture: str, options: dict[str, Any]) -> Any:
     import transformers
 
     transformers.logging.set_verbosity_error()
+    # The attention that has probabilities, and averages over all keys where a query sees none.
+    options = {"attn_implementation": "eager"} | options
     return getattr(transformers, architecture).from_pretrained(folder, **options).eval()
 
 
@@ -97,10 +100,19 @@ def decode_with(model: Any, steps: list[dict[str, Any]]) -> list[Outputs]:
 def as_plain(output: Any) -> Outputs:
     plain = dict(output.items())
     if "past_key_values" in plain:
-        cache = plain["past_key_values"]
-        layers = (cache[index] for index in range(len(cache)))  # v4 has None where there is no cross-attention
-        plain["past_key_values"] = tuple(tuple(s.clone() for s in layer if s is not None) for layer in layers)
-    return plain
+        layers = cache_layers(plain["past_key_values"])
+        plain["past_key_values"] = tuple(tuple(states.clone() for states in layer) for layer in layers)
+    # v5 has an empty tuple where there is no cross-attention.
+    return {name: value for name, value in plain.items() if not (isinstance(value, tuple) and not value)}
+
+
+def cache_layers(cache: Any) -> list[tuple[Tensor, ...]]:
+    """Keys and values of each layer, those of cross-attention included."""
+    if hasattr(cache, "self_attention_cache"):
+        both = (cache.self_attention_cache.layers, cache.cross_attention_cache.layers)
+        pairs = zip_longest(*([(layer.keys, layer.values) for layer in layers] for layers in both), fillvalue=())
+        return [tuple(states for states in (*own, *cross) if states is not None) for own, cross in pairs]
+    return [tuple(states for states in cache[index] if states is not None) for index in range(len(cache))]
 
 
 @torch.no_grad()

@@ -1,0 +1,25 @@
+"""RoCBert."""
+
+from models.rocbert.config import RoCBertConfig
+from models.rocbert.modeling import (
+    RoCBertForCausalLM,
+    RoCBertForMaskedLM,
+    RoCBertForMultipleChoice,
+    RoCBertForQuestionAnswering,
+    RoCBertForSequenceClassification,
+    RoCBertForTokenClassification,
+    RoCBertModel,
+)
+from models.rocbert.pretraining import RoCBertForPreTraining
+
+__all__ = [
+    "RoCBertConfig",
+    "RoCBertForCausalLM",
+    "RoCBertForMaskedLM",
+    "RoCBertForMultipleChoice",
+    "RoCBertForPreTraining",
+    "RoCBertForQuestionAnswering",
+    "RoCBertForSequenceClassification",
+    "RoCBertForTokenClassification",
+    "RoCBertModel",
+]
