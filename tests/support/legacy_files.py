@@ -193,7 +193,7 @@ def as_keras(model: PreTrainedModel, model_name: str) -> dict[str, npt.NDArray[A
             leaf = "embeddings"
         path = re.sub(r"layer/(\d+)", r"layer_._\1", module.replace(".", "/")).split("/")
         if path[0] == "cls":
-            path[0] = "mlm___cls"
+            path[0] = "nsp___cls" if path[1] == "seq_relationship" else "mlm___cls"
         if model.base_model is model:
             path.insert(0, model.base_model_prefix)
         arrays["/".join([path[0], model_name, *path, f"{leaf}:0"])] = values.contiguous().numpy()
