@@ -9,8 +9,19 @@ from typing import Any
 
 import torch
 
+from models.bert.config import BertConfig
+from models.bert.modeling import (
+    BertForMaskedLM,
+    BertForMultipleChoice,
+    BertForQuestionAnswering,
+    BertForSequenceClassification,
+    BertForTokenClassification,
+    BertLMHeadModel,
+    BertModel,
+)
+from models.bert.pretraining import BertForNextSentencePrediction, BertForPreTraining
 from models.config import CONFIG_NAME, EncoderConfig, parse_dtype, read_config
-from models.errors import ConfigError, UnknownFamily
+from models.errors import ConfigError, TokenizerError, UnknownFamily
 from models.hub import Source
 from models.modeling import PreTrainedModel
 from models.roberta.config import RobertaConfig
@@ -24,6 +35,27 @@ from models.roberta.modeling import (
     RobertaModel,
 )
 from models.roberta.tokenizer import CamembertTokenizerFast, RobertaTokenizerFast, XLMRobertaTokenizerFast
+from models.rocbert.config import RoCBertConfig
+from models.rocbert.modeling import (
+    RoCBertForCausalLM,
+    RoCBertForMaskedLM,
+    RoCBertForMultipleChoice,
+    RoCBertForQuestionAnswering,
+    RoCBertForSequenceClassification,
+    RoCBertForTokenClassification,
+    RoCBertModel,
+)
+from models.rocbert.pretraining import RoCBertForPreTraining
+from models.roformer.config import RoFormerConfig
+from models.roformer.modeling import (
+    RoFormerForCausalLM,
+    RoFormerForMaskedLM,
+    RoFormerForMultipleChoice,
+    RoFormerForQuestionAnswering,
+    RoFormerForSequenceClassification,
+    RoFormerForTokenClassification,
+    RoFormerModel,
+)
 from models.tokenization.fast import PreTrainedTokenizerFast
 from models.wording import suggest
 
@@ -33,7 +65,7 @@ class Family:
     """A family's classes; models by task."""
 
     config: type[EncoderConfig]
-    tokenizer: type[PreTrainedTokenizerFast]
+    tokenizer: type[PreTrainedTokenizerFast] | None
     models: Mapping[str, type[PreTrainedModel]]
 
 
@@ -47,14 +79,53 @@ ROBERTA_MODELS: dict[str, type[PreTrainedModel]] = {
     "question-answering": RobertaForQuestionAnswering,
 }
 
+ROFORMER_MODELS: dict[str, type[PreTrainedModel]] = {
+    "encoder": RoFormerModel,
+    "causal-lm": RoFormerForCausalLM,
+    "masked-lm": RoFormerForMaskedLM,
+    "sequence-classification": RoFormerForSequenceClassification,
+    "multiple-choice": RoFormerForMultipleChoice,
+    "token-classification": RoFormerForTokenClassification,
+    "question-answering": RoFormerForQuestionAnswering,
+}
+
+ROCBERT_MODELS: dict[str, type[PreTrainedModel]] = {
+    "encoder": RoCBertModel,
+    "pretraining": RoCBertForPreTraining,
+    "causal-lm": RoCBertForCausalLM,
+    "masked-lm": RoCBertForMaskedLM,
+    "sequence-classification": RoCBertForSequenceClassification,
+    "multiple-choice": RoCBertForMultipleChoice,
+    "token-classification": RoCBertForTokenClassification,
+    "question-answering": RoCBertForQuestionAnswering,
+}
+
+BERT_MODELS: dict[str, type[PreTrainedModel]] = {
+    "encoder": BertModel,
+    "pretraining": BertForPreTraining,
+    "next-sentence-prediction": BertForNextSentencePrediction,
+    "causal-lm": BertLMHeadModel,
+    "masked-lm": BertForMaskedLM,
+    "sequence-classification": BertForSequenceClassification,
+    "multiple-choice": BertForMultipleChoice,
+    "token-classification": BertForTokenClassification,
+    "question-answering": BertForQuestionAnswering,
+}
+
 FAMILIES: dict[str, Family] = {
     "roberta": Family(config=RobertaConfig, tokenizer=RobertaTokenizerFast, models=ROBERTA_MODELS),
     "xlm-roberta": Family(config=RobertaConfig, tokenizer=XLMRobertaTokenizerFast, models=ROBERTA_MODELS),
     "camembert": Family(config=RobertaConfig, tokenizer=CamembertTokenizerFast, models=ROBERTA_MODELS),
+    "roformer": Family(config=RoFormerConfig, tokenizer=None, models=ROFORMER_MODELS),
+    "roc_bert": Family(config=RoCBertConfig, tokenizer=None, models=ROCBERT_MODELS),
+    "bert": Family(config=BertConfig, tokenizer=None, models=BERT_MODELS),
 }
 
-TASK_OF_ARCHITECTURE: dict[str, str] = {
+TASK_OF_ARCHITECTURE: dict[str, str] = {  # by the end of its name, the first that fits
+    "LMHeadModel": "causal-lm",
     "Model": "encoder",
+    "ForPreTraining": "pretraining",
+    "ForNextSentencePrediction": "next-sentence-prediction",
     "ForCausalLM": "causal-lm",
     "ForMaskedLM": "masked-lm",
     "ForSequenceClassification": "sequence-classification",
@@ -133,6 +204,8 @@ def load_tokenizer(
     """
     source = Source(name=os.fspath(path), revision=revision, token=token)
     family = _family(read_config(source).get("model_type"), source)
+    if family.tokenizer is None:
+        raise TokenizerError(f"{source.name}: this family has no tokenizer here yet; load its config or model alone")
     return family.tokenizer.from_pretrained(path, revision=revision, token=token)
 
 
