@@ -4,9 +4,10 @@
     └── IdSequences          token ids: special tokens around them, truncation, padding
         └── PreTrainedTokenizerBase   text: calls, decoding, vocabulary, files
             ├── PreTrainedTokenizer       in Python, behaves as Hugging Face's slow classes
-            └── PreTrainedTokenizerFast   in Rust, behaves as their fast classes
+            └── FlatTokenizer             flat arrays for the pipeline
+                └── PreTrainedTokenizerFast   in Rust, behaves as their fast classes
 
-A family's `XTokenizer` and `XTokenizerFast` inherit from the last two.
+A family's `XTokenizer` inherits from `PreTrainedTokenizer`, its `XTokenizerFast` from `PreTrainedTokenizerFast`.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from __future__ import annotations
 import os
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, Self, overload
 
@@ -390,6 +392,20 @@ class PreTrainedTokenizerBase(IdSequences):
 
     @abstractmethod
     def _add_tokens(self, tokens: list[str | AddedToken], *, special: bool) -> int: ...
+
+    @classmethod
+    def _derived(cls) -> set[str]:
+        """The attributes that are cached: all of them follow from the vocabulary and the special tokens."""
+        members = (member for kind in cls.__mro__ for member in vars(kind).items())
+        return {name for name, member in members if isinstance(member, cached_property)}
+
+    def _forget_derived(self) -> None:
+        for name in self._derived():
+            self.__dict__.pop(name, None)
+
+    def __getstate__(self) -> dict[str, Any]:
+        derived = self._derived()  # some of it cannot be pickled
+        return {name: value for name, value in self.__dict__.items() if name not in derived}
 
     def __repr__(self) -> str:
         return (

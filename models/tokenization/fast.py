@@ -10,25 +10,23 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
-import numpy.typing as npt
 from tokenizers import AddedToken, Encoding, Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.processors import TemplateProcessing
 
 from models.errors import TokenizerError
 from models.tokenization.arguments import CallOptions, Limits, TextOrPair, TruncationStrategy
-from models.tokenization.base import PreTrainedTokenizerBase
 from models.tokenization.batch_encoding import BatchEncoding
 from models.tokenization.files import TOKENIZER_FILE
-from models.tokenization.flat import FlatEncoding
+from models.tokenization.flat_tokenizer import FlatTokenizer
 from models.tokenization.sequences import Ids
 from models.tokenization.special_tokens import as_added_token
-from models.tokenization.windows import FlatTokens, SequenceLayout, lay_out, share_room
+from models.tokenization.windows import FlatTokens, SequenceLayout, share_room
 
 _PARALLELISM = "TOKENIZERS_PARALLELISM"
 
 
-class PreTrainedTokenizerFast(PreTrainedTokenizerBase):
+class PreTrainedTokenizerFast(FlatTokenizer):
     """A tokenizer from any `tokenizer.json`; families whose files need more have a class of their own.
 
     Calls never change the Rust tokenizer, so one object serves several threads. It pickles, and forked processes can
@@ -67,39 +65,8 @@ class PreTrainedTokenizerFast(PreTrainedTokenizerBase):
 
     # -- the pipeline's path -------------------------------------------------------------------------------------------
 
-    def encode_flat(
-        self,
-        texts: Sequence[str],
-        pairs: Sequence[str] | None = None,
-        *,
-        max_length: int | None = None,
-        stride: int = 0,
-        overflow: bool = True,
-        offsets: bool = False,
-    ) -> FlatEncoding:
-        """Encodes texts (or pairs) to flat arrays, without padding: what the pipeline uses.
-
-        Args:
-            texts: the M texts.
-            pairs: the second text of each pair.
-            max_length: tokens in a sequence, special ones included; None means no limit.
-            stride: tokens that neighbouring windows of a long text share.
-            overflow: cut longer texts into windows, of a pair the longer text first; False drops the end instead.
-            offsets: also give each token's place in its text and the mask of special tokens.
-
-        Raises:
-            ValueError: no room for text within `max_length`, a `stride` that leaves no room to move on, or not as many
-                pairs as texts.
-        """
-        if pairs is not None and len(pairs) != len(texts):
-            raise ValueError(f"expected as many pairs as texts, found {len(pairs)} pairs and {len(texts)} texts")
-        sides = [texts] if pairs is None else [texts, pairs]
-        tokens = [self._flat_tokens(side, with_offsets=offsets) for side in sides]
-        layout = self._layout(pair=pairs is not None)
-        return lay_out(tokens, layout, max_length=max_length, stride=stride, overflow=overflow)
-
     def _flat_tokens(self, texts: Sequence[str], *, with_offsets: bool) -> FlatTokens:
-        backend = self._splitting_backend if self.split_special_tokens else self._backend
+        backend = self._encoder(split_special_tokens=self.split_special_tokens)
         # Tracking offsets costs the backend a quarter of its time.
         encode = backend.encode_batch if with_offsets else backend.encode_batch_fast
         encodings = encode(texts, add_special_tokens=False)
@@ -115,15 +82,6 @@ class PreTrainedTokenizerFast(PreTrainedTokenizerBase):
     def continuing_subword_prefix(self) -> str:
         """What marks a piece that continues a word ("##" for WordPiece); empty where the start of a word is marked."""
         return getattr(self._backend.model, "continuing_subword_prefix", None) or ""
-
-    @cached_property
-    def token_lengths(self) -> npt.NDArray[np.int32]:
-        """[V] length of each token's string in characters; 0 for an id without a token."""
-        vocabulary = self.get_vocab()
-        lengths = np.zeros(max(vocabulary.values(), default=-1) + 1, dtype=np.int32)
-        for token, token_id in vocabulary.items():
-            lengths[token_id] = len(token)
-        return lengths
 
     # -- calls ---------------------------------------------------------------------------------------------------------
 
@@ -146,7 +104,7 @@ class PreTrainedTokenizerFast(PreTrainedTokenizerBase):
 
     def _encode_windows(self, rows: Sequence[TextOrPair], call: CallOptions) -> list[list[Encoding]]:
         """The encodings of each row: one, or with overflow asked for, one for each window."""
-        backend = self._splitting_backend if call.split_special_tokens else self._backend
+        backend = self._encoder(split_special_tokens=call.split_special_tokens)
         limits = call.limits
         if limits.truncation is TruncationStrategy.DO_NOT_TRUNCATE or limits.max_length is None:
             inputs = [first if second is None else (first, second) for first, second in rows]
@@ -182,6 +140,10 @@ class PreTrainedTokenizerFast(PreTrainedTokenizerBase):
                 pad_type_id=self.pad_token_type_id,
                 pad_token=self.pad_token,
             )
+
+    def _encoder(self, *, split_special_tokens: bool) -> Tokenizer:
+        """What turns text into tokens."""
+        return self._splitting_backend if split_special_tokens else self._backend
 
     @cached_property
     def _splitting_backend(self) -> Tokenizer:
@@ -264,8 +226,7 @@ class PreTrainedTokenizerFast(PreTrainedTokenizerBase):
         return self._backend.id_to_token(token_id)
 
     def _add_tokens(self, tokens: Sequence[str | AddedToken], *, special: bool) -> int:
-        for derived in ("token_lengths", "_byte_spans", "_splitting_backend"):
-            self.__dict__.pop(derived, None)
+        self._forget_derived()
         added = 0
         for is_special, group in groupby(
             (as_added_token(token, special=special) for token in tokens), key=lambda token: special or token.special

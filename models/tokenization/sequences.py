@@ -146,14 +146,8 @@ class IdSequences(SpecialTokens):
     def _build_row(self, ids: Ids, pair_ids: Ids | None, call: CallOptions) -> Columns:
         """One row of columns, truncated and with special tokens, not padded."""
         _refuse_undefined(call, is_pair=pair_ids is not None)
-        limits, special = call.limits, call.add_special_tokens
-        total = len(ids) + len(pair_ids or ()) + special * self.num_special_tokens_to_add(pair_ids is not None)
-        excess = 0 if limits.max_length is None else total - limits.max_length
-        overflowing: Ids = []
-        if limits.truncation is not TruncationStrategy.DO_NOT_TRUNCATE and limits.max_length:
-            ids, pair_ids, overflowing = self.truncate_sequences(
-                ids, pair_ids, excess, limits.truncation, limits.stride
-            )
+        special = call.add_special_tokens
+        ids, pair_ids, overflowing, excess = self._truncate_row(ids, pair_ids, call)
         sequence = self.build_inputs_with_special_tokens(ids, pair_ids) if special else ids + (pair_ids or [])
         zeros = [0] * len(sequence)
         row: Columns = {"input_ids": sequence}
@@ -166,6 +160,16 @@ class IdSequences(SpecialTokens):
         if call.return_overflowing_tokens:
             row |= {"overflowing_tokens": overflowing, "num_truncated_tokens": excess}
         return row
+
+    def _truncate_row(self, ids: Ids, pair_ids: Ids | None, call: CallOptions) -> tuple[Ids, Ids | None, Ids, int]:
+        """The ids as far as the limits allow, what was cut off, and by how many tokens the row is too long."""
+        limits = call.limits
+        num_special = self.num_special_tokens_to_add(pair_ids is not None) if call.add_special_tokens else 0
+        total = len(ids) + len(pair_ids or ()) + num_special
+        excess = 0 if limits.max_length is None else total - limits.max_length
+        if limits.truncation is TruncationStrategy.DO_NOT_TRUNCATE or not limits.max_length:
+            return ids, pair_ids, [], excess
+        return *self.truncate_sequences(ids, pair_ids, excess, limits.truncation, limits.stride), excess
 
     def _finish_rows(self, rows: Sequence[Columns], call: CallOptions) -> BatchEncoding:
         """Puts the rows of a batch together: pads, and makes tensors if asked."""

@@ -43,21 +43,25 @@ class PreTrainedTokenizer(PreTrainedTokenizerBase):
     # -- calls ---------------------------------------------------------------------------------------------------------
 
     def _encode(self, rows: Sequence[TextOrPair], call: CallOptions, *, is_batch: bool) -> BatchEncoding:
-        if call.return_offsets_mapping:
-            raise NotImplementedError("offsets are known to the fast tokenizers only; use a *TokenizerFast")
+        self._refuse_offsets(call)
         built = [
             self._build_row(self._ids(first, call), None if second is None else self._ids(second, call), call)
             for first, second in rows
         ]
         return self._finish_rows(built, call) if is_batch else self._finish_row(built[0], call, prepend_batch_axis=True)
 
+    def _refuse_offsets(self, call: CallOptions) -> None:
+        if call.return_offsets_mapping:
+            raise NotImplementedError("offsets are known to the fast tokenizers only; use a *TokenizerFast")
+
     def _ids(self, text: Text, call: CallOptions) -> Ids:
+        return [self._known_id(token) for token in self._tokens(text, call)]
+
+    def _tokens(self, text: Text, call: CallOptions) -> list[str]:
         options = {"split_special_tokens": call.split_special_tokens, **call.tokenize_options}
         if isinstance(text, str):
-            tokens = self.tokenize(text, **options)
-        else:
-            tokens = [token for word in text for token in self.tokenize(word, is_split_into_words=True, **options)]
-        return [self._known_id(token) for token in tokens]
+            return self.tokenize(text, **options)
+        return [token for word in text for token in self.tokenize(word, is_split_into_words=True, **options)]
 
     def tokenize(
         self,
@@ -156,12 +160,16 @@ class PreTrainedTokenizer(PreTrainedTokenizerBase):
     def _token_of(self, token_id: int) -> str | None:
         return self._tokens_by_id.get(token_id)
 
+    def _as_stored(self, token: AddedToken) -> AddedToken:
+        """How an added token is kept; a family that changes text before it looks for tokens changes them too."""
+        return token
+
     def _add_tokens(self, tokens: Sequence[str | AddedToken], *, special: bool) -> int:
         vocabulary = self.get_vocab()
         known, roles = self.added_tokens_encoder, set(self.all_special_tokens)
         num_new = 0
         for given in tokens:
-            token = as_added_token(given, special=special or given in roles)
+            token = self._as_stored(as_added_token(given, special=special or given in roles))
             if not token.content or token.content in known:
                 continue
             if token.content not in vocabulary:
@@ -171,6 +179,5 @@ class PreTrainedTokenizer(PreTrainedTokenizerBase):
                 self._additional_special_tokens.append(token)
             self._added[vocabulary[token.content]] = token
             known[token.content] = vocabulary[token.content]
-        for derived in ("_added_pattern", "_tokens_by_id", "_ids_by_token"):
-            self.__dict__.pop(derived, None)
+        self._forget_derived()
         return num_new

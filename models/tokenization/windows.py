@@ -5,8 +5,8 @@ Legend: M texts (or pairs), N sequences, T tokens of the texts, U tokens of the 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -26,6 +26,7 @@ class SequenceLayout:
     special_ids: tuple[tuple[int, ...], ...]
     special_types: tuple[tuple[int, ...], ...]  # token type of each special token
     text_types: tuple[int, ...]  # token type of each text
+    special_extras: Mapping[str, int] = field(default_factory=dict)  # what special tokens have in each of the extras
 
     @property
     def num_special(self) -> int:
@@ -39,6 +40,7 @@ class FlatTokens:
     ids: npt.NDArray[np.int32]  # [T]
     lengths: IntArray  # [M]
     offsets: npt.NDArray[np.int32] | None  # [T, 2] in code points
+    extras: Mapping[str, npt.NDArray[np.int32]] = field(default_factory=dict)  # a family's own ids, each [T]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,7 +88,7 @@ def lay_out(
         lengths[:, 2 * place + 1] = cuts.lengths[place]
         text_start += len(text.ids)
 
-    source = _ranges(starts.ravel(), lengths.ravel())
+    source = ranges(starts.ravel(), lengths.ravel())
     cu_seqlens = np.zeros(num_sequences + 1, dtype=np.int64)
     np.cumsum(lengths.sum(axis=1), out=cu_seqlens[1:])
 
@@ -145,7 +147,7 @@ def _cut(texts: Sequence[FlatTokens], room: int | None, stride: int, overflow: b
     ]
     num_windows = np.prod(counts, axis=0, dtype=np.int64)
     text_index = np.repeat(np.arange(len(num_windows)), num_windows)
-    rank = _ranges(np.zeros_like(num_windows), num_windows)  # of the sequence within its row
+    rank = ranges(np.zeros_like(num_windows), num_windows)  # of the sequence within its row
     starts, cut_lengths = [], []
     for length, width, count in zip(reversed(lengths), reversed(widths), reversed(counts), strict=True):
         rank, window = np.divmod(rank, count[text_index])
@@ -165,7 +167,7 @@ def share_room(lengths: Sequence[IntArray], room: int) -> list[IntArray]:
     return [first_width, room - first_width]
 
 
-def _ranges(starts: IntArray, lengths: IntArray) -> IntArray:
+def ranges(starts: IntArray, lengths: IntArray) -> IntArray:
     """The numbers start, start + 1, ... of each range, end to end."""
     ends = np.cumsum(lengths)
     shift = starts - (ends - lengths)

@@ -1,0 +1,101 @@
+"""WordPiece: the vocabulary file `vocab.txt`, and cutting a word into the longest pieces that the vocabulary has."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+from models.errors import TokenizerError
+from models.tokenization.files import read_json
+
+VOCAB_FILE = "vocab.txt"
+CONTINUES = "##"  # before a piece that continues a word
+
+
+class Piece(NamedTuple):
+    """A token of a word, and the characters of the word that it stands for."""
+
+    token: str
+    start: int
+    end: int
+
+
+class WordPiece:
+    """Cuts words greedily, the longest piece first; a word that cannot be cut, or is too long, is one unknown token."""
+
+    def __init__(
+        self,
+        vocabulary: Mapping[str, int],
+        unk_token: str,
+        *,
+        max_input_chars_per_word: int = 100,
+        continuing_subword_prefix: str = CONTINUES,
+    ) -> None:
+        self._vocabulary = vocabulary
+        self._unk_token = unk_token
+        self._longest_word = max_input_chars_per_word
+        self._prefix = continuing_subword_prefix
+        self._longest_token = max(map(len, vocabulary), default=0)
+
+    def pieces(self, word: str) -> list[Piece]:
+        """The pieces of a word, which has no white space."""
+        whole_word_unknown = [Piece(self._unk_token, 0, len(word))]
+        if len(word) > self._longest_word:
+            return whole_word_unknown
+        pieces: list[Piece] = []
+        start, prefix = 0, ""
+        while start < len(word):
+            for end in range(min(len(word), start + self._longest_token), start, -1):
+                token = prefix + word[start:end]
+                if token in self._vocabulary:
+                    break
+            else:
+                return whole_word_unknown
+            pieces.append(Piece(token, start, end))
+            start, prefix = end, self._prefix
+        return pieces
+
+
+def read_vocabulary(
+    vocab_file: str | os.PathLike[str] | None, tokenizer_file: str | os.PathLike[str] | None = None
+) -> dict[str, int]:
+    """Reads token -> id from `vocab.txt`, or where that is missing from `tokenizer.json`.
+
+    The id is the number of the line; of a token that stands there twice, the last one.
+
+    Raises:
+        TokenizerError: neither is there, or it cannot be read.
+    """
+    if vocab_file is not None:
+        try:
+            lines = Path(vocab_file).read_text(encoding="utf-8").split("\n")
+        except (OSError, ValueError) as error:
+            raise TokenizerError(f"{vocab_file}: expected one token per line in UTF-8, found: {error}") from error
+        if not lines[-1]:
+            del lines[-1]
+        return {token: i for i, token in enumerate(lines)}
+    if tokenizer_file is None:
+        raise TokenizerError(
+            f"expected {VOCAB_FILE} or tokenizer.json in the model's folder, found neither; "
+            "fetch the model's files again"
+        )
+    model = read_json(Path(tokenizer_file)).get("model", {})
+    if model.get("type") != "WordPiece":
+        raise TokenizerError(f"{tokenizer_file}: expected a WordPiece model, found {model.get('type')!r}")
+    vocabulary: dict[str, int] = model["vocab"]
+    return vocabulary
+
+
+def write_vocabulary(vocabulary: Mapping[str, int], directory: str, prefix: str | None) -> str:
+    """Writes `vocab.txt`; returns its path.
+
+    An id without a token gets the line of the token after it, which reading takes for its last line: no id moves.
+    """
+    path = Path(directory) / f"{prefix}-{VOCAB_FILE}" if prefix else Path(directory) / VOCAB_FILE
+    lines: list[str] = []
+    for token, token_id in sorted(vocabulary.items(), key=lambda item: item[1]):
+        lines += [token] * (token_id + 1 - len(lines))
+    path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+    return str(path)
