@@ -14,6 +14,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+if not os.environ.get("RAY_ADDRESS"):
+    # Read when ray is imported. Without it a Ray of our own would listen on all interfaces; so it keeps to loopback,
+    # as it does on systems where its clusters are of one machine (whence the name).
+    os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
+
 import ray
 from ray.exceptions import RayActorError, RayError
 
@@ -159,7 +164,7 @@ def _connect(workers: WorkerOptions) -> None:
         return
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # a job on one machine calls nobody
     # "local": without it Ray would look for a cluster that somebody else started on this machine.
-    ray.init(address="local", include_dashboard=False, _node_ip_address="127.0.0.1", **quiet)
+    ray.init(address="local", include_dashboard=False, **quiet)
     have = ray.cluster_resources()
     for resource, wanted in (("CPU", workers.cpus), ("GPU", workers.gpus)):
         if wanted * workers.min > have.get(resource, 0):

@@ -1,11 +1,15 @@
 """Fixtures that every room's tests share."""
 
+import os
 from collections.abc import Iterator
 
 import pytest
 from hypothesis import settings
 
 from tests.support.s3 import S3Bucket, S3Server, running_s3
+
+# A Ray that the product starts keeps to loopback (see pipeline/pool.py); the tests' clusters of two nodes cannot.
+os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "1")
 
 # These machines are shared: how long an example takes says nothing about the code.
 settings.register_profile("shared", deadline=None)
