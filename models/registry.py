@@ -20,8 +20,9 @@ from models.bert.modeling import (
     BertModel,
 )
 from models.bert.pretraining import BertForNextSentencePrediction, BertForPreTraining
+from models.bert.tokenizer import BertTokenizerFast
 from models.config import CONFIG_NAME, EncoderConfig, parse_dtype, read_config
-from models.errors import ConfigError, TokenizerError, UnknownFamily
+from models.errors import ConfigError, UnknownFamily
 from models.hub import Source
 from models.modeling import PreTrainedModel
 from models.roberta.config import RobertaConfig
@@ -46,6 +47,7 @@ from models.rocbert.modeling import (
     RoCBertModel,
 )
 from models.rocbert.pretraining import RoCBertForPreTraining
+from models.rocbert.tokenizer import RoCBertTokenizer
 from models.roformer.config import RoFormerConfig
 from models.roformer.modeling import (
     RoFormerForCausalLM,
@@ -56,7 +58,9 @@ from models.roformer.modeling import (
     RoFormerForTokenClassification,
     RoFormerModel,
 )
-from models.tokenization.fast import PreTrainedTokenizerFast
+from models.roformer.tokenizer import RoFormerTokenizerFast
+from models.tokenization.files import CONFIG_FILE, read_json
+from models.tokenization.flat_tokenizer import FlatTokenizer
 from models.wording import suggest
 
 
@@ -65,7 +69,7 @@ class Family:
     """A family's classes; models by task."""
 
     config: type[EncoderConfig]
-    tokenizer: type[PreTrainedTokenizerFast] | None
+    tokenizer: type[FlatTokenizer]
     models: Mapping[str, type[PreTrainedModel]]
 
 
@@ -116,9 +120,9 @@ FAMILIES: dict[str, Family] = {
     "roberta": Family(config=RobertaConfig, tokenizer=RobertaTokenizerFast, models=ROBERTA_MODELS),
     "xlm-roberta": Family(config=RobertaConfig, tokenizer=XLMRobertaTokenizerFast, models=ROBERTA_MODELS),
     "camembert": Family(config=RobertaConfig, tokenizer=CamembertTokenizerFast, models=ROBERTA_MODELS),
-    "roformer": Family(config=RoFormerConfig, tokenizer=None, models=ROFORMER_MODELS),
-    "roc_bert": Family(config=RoCBertConfig, tokenizer=None, models=ROCBERT_MODELS),
-    "bert": Family(config=BertConfig, tokenizer=None, models=BERT_MODELS),
+    "roformer": Family(config=RoFormerConfig, tokenizer=RoFormerTokenizerFast, models=ROFORMER_MODELS),
+    "roc_bert": Family(config=RoCBertConfig, tokenizer=RoCBertTokenizer, models=ROCBERT_MODELS),
+    "bert": Family(config=BertConfig, tokenizer=BertTokenizerFast, models=BERT_MODELS),
 }
 
 TASK_OF_ARCHITECTURE: dict[str, str] = {  # by the end of its name, the first that fits
@@ -194,8 +198,11 @@ def load_model(
 
 def load_tokenizer(
     path: str | os.PathLike[str], revision: str | None = None, token: str | None = None
-) -> PreTrainedTokenizerFast:
-    """Loads the tokenizer of a model folder or Hub id, of the class that fits the model's family.
+) -> FlatTokenizer:
+    """Loads the tokenizer of a model folder or Hub id.
+
+    Its class is the one that the folder's tokenizer files name, as there are BERT models with XLM-RoBERTa's tokenizer;
+    if they name none of ours, the one that fits the model's family.
 
     Raises:
         ModelNotFound: no `config.json` there.
@@ -204,9 +211,11 @@ def load_tokenizer(
     """
     source = Source(name=os.fspath(path), revision=revision, token=token)
     family = _family(read_config(source).get("model_type"), source)
-    if family.tokenizer is None:
-        raise TokenizerError(f"{source.name}: this family has no tokenizer here yet; load its config or model alone")
-    return family.tokenizer.from_pretrained(path, revision=revision, token=token)
+    config = source.find(CONFIG_FILE)
+    named = None if config is None else read_json(config).get("tokenizer_class")
+    by_name = {one.tokenizer.__name__.removesuffix("Fast"): one.tokenizer for one in FAMILIES.values()}
+    tokenizer = by_name.get(str(named).removesuffix("Fast"), family.tokenizer)
+    return tokenizer.from_pretrained(path, revision=revision, token=token)
 
 
 def _family(model_type: object, source: Source) -> Family:

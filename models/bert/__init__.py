@@ -11,6 +11,7 @@ from models.bert.modeling import (
     BertModel,
 )
 from models.bert.pretraining import BertForNextSentencePrediction, BertForPreTraining
+from models.bert.tokenizer import BertTokenizer, BertTokenizerFast
 
 __all__ = [
     "BertConfig",
@@ -23,4 +24,6 @@ __all__ = [
     "BertForTokenClassification",
     "BertLMHeadModel",
     "BertModel",
+    "BertTokenizer",
+    "BertTokenizerFast",
 ]

@@ -11,6 +11,7 @@ from models.rocbert.modeling import (
     RoCBertModel,
 )
 from models.rocbert.pretraining import RoCBertForPreTraining
+from models.rocbert.tokenizer import RoCBertTokenizer
 
 __all__ = [
     "RoCBertConfig",
@@ -22,4 +23,5 @@ __all__ = [
     "RoCBertForSequenceClassification",
     "RoCBertForTokenClassification",
     "RoCBertModel",
+    "RoCBertTokenizer",
 ]

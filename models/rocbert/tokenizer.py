@@ -11,6 +11,7 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
@@ -100,19 +101,27 @@ class RoCBertTokenizer(FlatWordPieceTokenizer):
 
     def _encode(self, rows: Sequence[TextOrPair], call: CallOptions, *, is_batch: bool) -> BatchEncoding:
         self._refuse_offsets(call)
-        built = [
-            self._build(self._read(first, call), None if second is None else self._read(second, call), call)
-            for first, second in rows
-        ]
+        texts = iter(self._read([text for row in rows for text in row if text is not None], call))
+        built = [self._build(next(texts), None if second is None else next(texts), call) for _, second in rows]
         return self._finish_rows(built, call) if is_batch else self._finish_row(built[0], call, prepend_batch_axis=True)
 
-    def _read(self, text: Text, call: CallOptions) -> _Tokens:
+    def _read(self, texts: Sequence[Text], call: CallOptions) -> list[_Tokens]:
+        plain = [text for text in texts if isinstance(text, str)]
+        as_set = call.split_special_tokens == self.split_special_tokens and not call.tokenize_options
+        if len(plain) < len(texts) or not as_set or self._basic.never_split:
+            return [self._read_by_words(text, call) for text in texts]
+        tokens = self._flat_tokens(plain, with_offsets=False)
+        ids, extras = tokens.ids.tolist(), {name: values.tolist() for name, values in tokens.extras.items()}
+        bounds = pairwise([0, *np.cumsum(tokens.lengths).tolist()])
+        return [_Tokens(ids[a:b], {name: values[a:b] for name, values in extras.items()}) for a, b in bounds]
+
+    def _read_by_words(self, text: Text, call: CallOptions) -> _Tokens:
         tokens = self._tokens(text, call)
         extras = {
             SHAPE_IDS: self.convert_tokens_to_shape_ids(tokens),
             PRONUNCIATION_IDS: self.convert_tokens_to_pronunciation_ids(tokens),
         }
-        return _Tokens(list(map(self._known_id, tokens)), extras)
+        return _Tokens([self._known_id(token) for token in tokens], extras)
 
     def _build(self, first: _Tokens, second: _Tokens | None, call: CallOptions) -> Columns:
         """One row of columns, truncated and with special tokens, not padded."""

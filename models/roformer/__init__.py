@@ -10,6 +10,7 @@ from models.roformer.modeling import (
     RoFormerForTokenClassification,
     RoFormerModel,
 )
+from models.roformer.tokenizer import RoFormerTokenizer, RoFormerTokenizerFast
 
 __all__ = [
     "RoFormerConfig",
@@ -20,4 +21,6 @@ __all__ = [
     "RoFormerForSequenceClassification",
     "RoFormerForTokenClassification",
     "RoFormerModel",
+    "RoFormerTokenizer",
+    "RoFormerTokenizerFast",
 ]
