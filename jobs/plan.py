@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from jobs.spec import JobSpec
 from models import load_config
+from pipeline.ledger import parent
 from pipeline.loading import ModelFiles
 from pipeline.planner import BadFile, input_schema, list_files, plan_units
-from pipeline.resume import FileVersion, Progress, all_units, planned_files
+from pipeline.resume import Progress, all_units, changes
 from pipeline.sizing import unit_bytes
 from pipeline.storage import Storage
 from pipeline.units import InputFile, Unit
@@ -51,11 +51,14 @@ def make_plan(spec: JobSpec) -> Plan:
     """
     plan = Plan()
     output = Storage.open(spec.output.url, spec.output.storage)
-    known = _planned_before(plan, output)
     files = list(list_files(spec.input))
     input_schema(files, spec.input, spec.output.keep)
+    progress = Progress.of(output)
+    changed = changes(output, progress, files)
+    _count_files(plan, files, changed.to_plan)
+    _count_units(plan, output, progress, set(changed.superseded))
     size = spec.input.unit_bytes or _unit_bytes(spec, files)
-    for planned in plan_units(_new_files(plan, files, known), spec.input, unit_bytes=size):
+    for planned in plan_units(changed.to_plan, spec.input, unit_bytes=size):
         if isinstance(planned, BadFile):
             plan.num_bad_files += 1
             if plan.num_bad_files <= FIRST_BAD_FILES:
@@ -77,21 +80,15 @@ def _unit_bytes(spec: JobSpec, files: list[InputFile]) -> int:
     return unit_bytes(config, spec.workers, sum(file.size_bytes for file in files))
 
 
-def _planned_before(plan: Plan, output: Storage) -> set[FileVersion]:
-    """Which versions of which files earlier runs have planned."""
-    progress = Progress.of(output)
+def _count_files(plan: Plan, files: list[InputFile], to_plan: list[InputFile]) -> None:
+    plan.num_files = len(files)
+    plan.num_files_before = len(files) - len(to_plan)
+    plan.file_bytes = sum(file.size_bytes for file in files)
+    plan.formats = Counter(file.format for file in files)
+
+
+def _count_units(plan: Plan, output: Storage, progress: Progress, superseded: set[str]) -> None:
     for unit in all_units(output, progress):
-        plan.num_units_before += 1
-        plan.num_done += progress.is_over(unit)
-    return planned_files(output, progress)
-
-
-def _new_files(plan: Plan, files: list[InputFile], known: set[FileVersion]) -> Iterator[InputFile]:
-    for file in files:
-        plan.num_files += 1
-        plan.file_bytes += file.size_bytes
-        plan.formats[file.format] += 1
-        if (file.url, file.fingerprint) in known:
-            plan.num_files_before += 1
-        else:
-            yield file
+        if parent(unit.name) not in superseded:
+            plan.num_units_before += 1
+            plan.num_done += progress.is_over(unit)

@@ -28,6 +28,7 @@ QUARANTINE = f"{ROOT}/quarantine"
 SUCCESS = "_SUCCESS"
 PART_PREFIX, PART_SUFFIX = "part-", ".parquet"
 METADATA_KEY = b"shardmill"  # Parquet key-value metadata of a part: JSON with the unit, its pieces and its counts
+FILE_PREFIX = "file-"  # of the names, in quarantine, of input files that could not be planned
 FORMAT_VERSION = 1
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 
@@ -44,8 +46,14 @@ SCHEMA = pa.schema(
 )
 
 
-def write_plan(output: Storage, number: int, units: Iterable[Unit]) -> int:
+_SUPERSEDES = b"supersedes"  # Parquet key-value metadata of a plan: names of earlier units, as JSON
+
+
+def write_plan(output: Storage, number: int, units: Iterable[Unit], *, supersedes: Sequence[str] = ()) -> int:
     """Writes a plan, as `units` come, and gives how many there were.
+
+    Args:
+        supersedes: names of units of earlier plans that hold for nothing any more, since their files have changed.
 
     Raises:
         CommitConflict: a plan of this number is there; another driver is at work.
@@ -58,6 +66,7 @@ def write_plan(output: Storage, number: int, units: Iterable[Unit]) -> int:
             while chunk := [dataclasses.asdict(unit) for unit in islice(remaining, CHUNK_UNITS)]:
                 writer.write_batch(pa.RecordBatch.from_pylist(chunk, schema=SCHEMA))
                 num_units += len(chunk)
+            writer.add_key_value_metadata({_SUPERSEDES: json.dumps(list(supersedes)).encode()})
         output.put_file(staged, f"{FOLDER}/{number:05d}.parquet", exclusive=True)
     return num_units
 
@@ -68,20 +77,40 @@ def num_plans(output: Storage) -> int:
 
 
 def read_plans(output: Storage) -> Iterator[Unit]:
-    """The units of all plans, in the order in which they were planned.
+    """The units of all plans that are not superseded, in the order in which they were planned.
 
     Raises:
         StorageError: a plan is damaged.
     """
+    outdated = superseded(output)
     for entry in output.list(FOLDER + "/"):
-        try:
-            with output.open_file(entry.path) as file:
-                for batch in pq.ParquetFile(file).iter_batches(batch_size=CHUNK_UNITS, use_threads=False):
-                    yield from map(_unit, batch.to_pylist())
-        except pa.ArrowException as error:
-            raise StorageError(
-                f"{output.url_of(entry.path)} cannot be read: the plan is damaged. Restore it, or use another output."
-            ) from error
+        with _opened(output, entry.path) as plan:
+            for batch in plan.iter_batches(batch_size=CHUNK_UNITS, use_threads=False):
+                yield from (unit for unit in map(_unit, batch.to_pylist()) if unit.name not in outdated)
+
+
+def superseded(output: Storage) -> frozenset[str]:
+    """Names of the units that later plans have put out of force.
+
+    Raises:
+        StorageError: a plan is damaged.
+    """
+    names: set[str] = set()
+    for entry in output.list(FOLDER + "/"):
+        with _opened(output, entry.path) as plan:
+            names.update(json.loads((plan.metadata.metadata or {}).get(_SUPERSEDES, b"[]")))
+    return frozenset(names)
+
+
+@contextmanager
+def _opened(output: Storage, path: str) -> Iterator[pq.ParquetFile]:
+    try:
+        with output.open_file(path) as file:
+            yield pq.ParquetFile(file)
+    except pa.ArrowException as error:
+        raise StorageError(
+            f"{output.url_of(path)} cannot be read: the plan is damaged. Restore it, or use another output."
+        ) from error
 
 
 def _unit(row: dict[str, object]) -> Unit:

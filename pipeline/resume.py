@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from pipeline.ledger import split
-from pipeline.output import Quarantined, committed, quarantined
-from pipeline.plans import read_plans
+from pipeline.ledger import parent, split
+from pipeline.output import FILE_PREFIX, Quarantined, committed, quarantined
+from pipeline.plans import read_plans, superseded
 from pipeline.storage import Storage
 from pipeline.units import InputFile, Unit
 
@@ -20,12 +20,16 @@ class Progress:
 
     committed: frozenset[str]  # unit names
     quarantined: dict[str, Quarantined]  # by unit name, or `file-<digest>`
+    outdated: tuple[str, ...]  # units that are committed but superseded: their parts are to be removed
 
     @classmethod
     def of(cls, output: Storage) -> Progress:
+        outdated = superseded(output)
+        parts = list(committed(output))
         return cls(
-            committed=frozenset(committed(output)),
-            quarantined={record.name: record for record in quarantined(output)},
+            committed=frozenset(name for name in parts if parent(name) not in outdated),
+            quarantined={r.name: r for r in quarantined(output) if parent(r.name) not in outdated},
+            outdated=tuple(name for name in parts if parent(name) in outdated),
         )
 
     def resolve(self, planned: Unit) -> tuple[Unit, ...]:
@@ -56,9 +60,26 @@ def all_units(output: Storage, progress: Progress) -> Iterator[Unit]:
         yield from progress.resolve(planned)
 
 
-def planned_files(output: Storage, progress: Progress) -> set[FileVersion]:
-    """Which versions of which files earlier runs have planned, or found to be unreadable."""
-    planned = {(piece.file.url, piece.file.fingerprint) for unit in read_plans(output) for piece in unit.pieces}
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Changes:
+    """How the input differs from what was planned."""
+
+    to_plan: list[InputFile]  # new and changed files, and those that shared a unit with a changed one
+    superseded: list[str]  # units that a changed file was part of
+
+
+def changes(output: Storage, progress: Progress, files: Sequence[InputFile]) -> Changes:
+    """Compares the files that are there now with the plans. Files that are gone change nothing."""
+    now = {file.url: file.fingerprint for file in files}
+    planned: set[FileVersion] = set()
+    outdated: list[str] = []
+    for unit in read_plans(output):
+        versions = {(piece.file.url, piece.file.fingerprint) for piece in unit.pieces}
+        if any(now.get(url, fingerprint) != fingerprint for url, fingerprint in versions):
+            outdated.append(unit.name)
+        else:
+            planned |= versions
     for record in progress.quarantined.values():
-        planned.update(zip(record.urls, record.fingerprints, strict=True))
-    return planned
+        if record.name.startswith(FILE_PREFIX):
+            planned.update(zip(record.urls, record.fingerprints, strict=True))
+    return Changes(to_plan=[file for file in files if (file.url, file.fingerprint) not in planned], superseded=outdated)

@@ -39,12 +39,12 @@ from pipeline.output import Quarantined
 from pipeline.planner import BadFile, input_schema, list_files, plan_units
 from pipeline.plans import num_plans, write_plan
 from pipeline.pool import RayPool
-from pipeline.resume import Progress, all_units, planned_files
+from pipeline.resume import Progress, all_units, changes
 from pipeline.sizing import unit_bytes
 from pipeline.stopping import StopSignals
 from pipeline.storage import Storage
 from pipeline.task import Task
-from pipeline.units import InputFile, Unit
+from pipeline.units import InputFile, Unit, part_name
 from pipeline.workers import Done, Failed, Lost, Message, Pool, Ready
 
 logger = logging.getLogger(__name__)
@@ -109,28 +109,27 @@ def run(
 
 
 def _plan(storage: Storage, files: Sequence[InputFile], source: InputOptions, size: int) -> None:
-    """Plans the files that no earlier run has planned; those that cannot be read go to quarantine."""
-    known = planned_files(storage, Progress.of(storage))
-    new = [file for file in files if (file.url, file.fingerprint) not in known]
-    if not new:
+    """Plans the files that are new or have changed; those that cannot be read go to quarantine."""
+    changed = changes(storage, Progress.of(storage), files)
+    if not changed.to_plan:
         return
     bad: list[BadFile] = []
 
     def units() -> Iterator[Unit]:
-        for planned in plan_units(iter(new), source, unit_bytes=size, plan_number=number):
+        for planned in plan_units(iter(changed.to_plan), source, unit_bytes=size, plan_number=number):
             if isinstance(planned, Unit):
                 yield planned
             else:
                 bad.append(planned)
 
     number = num_plans(storage)
-    write_plan(storage, number, units())
+    write_plan(storage, number, units(), supersedes=changed.superseded)
     for file in bad:
         version = (file.file.url, file.file.fingerprint)
         folder.write_quarantined(
             storage,
             Quarantined(
-                name="file-" + xxhash.xxh3_64_hexdigest("\n".join(version).encode()),
+                name=folder.FILE_PREFIX + xxhash.xxh3_64_hexdigest("\n".join(version).encode()),
                 urls=version[:1],
                 fingerprints=version[1:],
                 reason=file.reason,
@@ -170,8 +169,10 @@ class _Run:
     def to_its_end(self, make_pool: Callable[[], Pool], *, files: Sequence[InputFile]) -> RunSummary:
         """Works until nothing is left, then writes `_SUCCESS` and the summary."""
         progress = Progress.of(self._storage)
+        for name in progress.outdated:
+            self._storage.remove(part_name(name))
         given_up = progress.given_up(files)
-        bad_files = [record for record in given_up if record.name.startswith("file-")]
+        bad_files = [record for record in given_up if record.name.startswith(folder.FILE_PREFIX)]
         num_units, todo_rows, num_todo = 0, 0, 0
         rows_known = True
         for unit in all_units(self._storage, progress):

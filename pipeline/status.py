@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from pipeline.errors import InputNotFound
 from pipeline.events import RunSummary
-from pipeline.output import JOB, SUCCESS, read_job, runs
+from pipeline.output import FILE_PREFIX, JOB, SUCCESS, read_job, runs
 from pipeline.resume import Progress, all_units
 from pipeline.storage import Storage
 
@@ -68,7 +68,7 @@ def read_status(output: Storage, *, now: float | None = None) -> OutputStatus:
         num_units=num_units,
         num_committed=num_committed,
         num_quarantined=num_quarantined,
-        num_bad_files=sum(name.startswith("file-") for name in progress.quarantined),
+        num_bad_files=sum(name.startswith(FILE_PREFIX) for name in progress.quarantined),
         num_rows=num_rows,
         last_run=last_run,
         heartbeat_age_s=age_s,

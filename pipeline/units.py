@@ -54,7 +54,12 @@ class Unit:
     @property
     def output_name(self) -> str:
         """Name of the committed file, relative to the output folder: a function of the unit alone."""
-        return f"part-{self.name}.parquet"
+        return part_name(self.name)
+
+
+def part_name(unit_name: str) -> str:
+    """Name of a unit's committed file."""
+    return f"part-{unit_name}.parquet"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 from pipeline.engine import EMPTY_TEXT, NULL_TEXT
 from pipeline.errors import FileUnreadable, InputNotFound, StorageNotFound
 from pipeline.ledger import parent
-from pipeline.output import METADATA_KEY, PART_PREFIX, PART_SUFFIX, SUCCESS
+from pipeline.output import FILE_PREFIX, METADATA_KEY, PART_PREFIX, PART_SUFFIX, SUCCESS
 from pipeline.plans import read_plans
 from pipeline.reader import RawBatch, read_piece
 from pipeline.resume import Progress
@@ -139,7 +139,7 @@ def verify_output(
             elif progress.is_over(unit):
                 found.num_quarantined += 1
         on_unit()
-    found.num_bad_files = sum(name.startswith("file-") for name in progress.quarantined)
+    found.num_bad_files = sum(name.startswith(FILE_PREFIX) for name in progress.quarantined)
     if source is not None and found.whole.num_checked and not found.num_compared and found.counts.remark:
         raise InputNotFound(f"{found.counts.remark}. --quick checks what the output says of itself.")
     _check_strays(found, strays)

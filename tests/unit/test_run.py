@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 
 from jobs import JobSpec
@@ -12,13 +13,15 @@ from models.errors import CheckpointError
 from models.roberta import RobertaConfig, RobertaForSequenceClassification, RobertaTokenizerFast
 from pipeline import output as folder
 from pipeline import run as module
-from pipeline.errors import FileUnreadable, OutputConflict, StorageError, WorkerError
+from pipeline.errors import FileChanged, FileUnreadable, OutputConflict, StorageError, WorkerError
 from pipeline.events import Event, RunSummary, UnitQuarantined, UnitRetried, UnitSplit, WorkerLost, WorkerReady
 from pipeline.lease import LEASE
 from pipeline.ledger import RETRY_DELAY_S, Failure
+from pipeline.plans import read_plans
 from pipeline.run import run
 from pipeline.storage import Storage
 from pipeline.units import Unit, UnitReport
+from pipeline.verify import verify_output
 from pipeline.workers import Done, Failed, LocalPool, Lost, Message, Pool, Ready, describe
 from tests.support.tokenizer_texts import write_byte_level_files
 
@@ -242,3 +245,39 @@ def test_an_unforeseen_error_is_told_without_its_message() -> None:
     assert secret not in describe(ValueError(secret)).message
     assert describe(RuntimeError("shapes")).message.endswith("RuntimeError: shapes")
     assert describe(StorageError("denied")) == Failure(kind="StorageError", message="denied", retry=False, reach="run")
+
+
+def texts_in(output: Path) -> list[str]:
+    """What the parts say they hold, by their units: one file each."""
+    storage = Storage.open(str(output))
+    units = {unit.output_name: unit for unit in read_plans(storage)}
+    return sorted(Path(piece.file.url).name for part in output.glob("part-*") for piece in units[part.name].pieces)
+
+
+@pytest.mark.parametrize("unit_bytes", [14, 1000])
+def test_a_changed_file_is_done_again_and_its_old_rows_are_gone(spec: JobSpec, tmp_path: Path, unit_bytes: int) -> None:
+    """Also if it shared a unit with files that did not change: those are done again with it."""
+    job = spec.model_copy(update={"input": spec.input.model_copy(update={"unit_bytes": unit_bytes})})
+    go(job)
+    (tmp_path / "1.txt").write_text("one row now\n")
+    summary = go(job)
+    assert (summary.state, summary.exit_code) == ("done", 0)
+    assert texts_in(tmp_path / "out") == ["0.txt", "1.txt", "2.txt"]
+    rows = sum(pq.read_metadata(part).num_rows for part in (tmp_path / "out").glob("part-*"))
+    assert rows == 5
+    assert verify_output(Storage.open(spec.output.url)).passed
+    again = go(job, ScriptedPool(done))
+    assert again.num_units_committed == 0
+
+
+def test_a_file_that_changed_while_it_was_to_be_read_is_done_by_the_next_run(spec: JobSpec, tmp_path: Path) -> None:
+    def answer(worker: str, unit: Unit, attempt: int) -> Message:
+        if unit.pieces[0].file.url.endswith("1.txt"):
+            return failed(worker, unit, FileChanged("1.txt is not the file that was planned"))
+        Storage.open(spec.output.url).write_bytes(unit.output_name, b"")
+        return done(worker, unit)
+
+    assert go(spec, ScriptedPool(answer)).exit_code == 3
+    (tmp_path / "1.txt").write_text("one row now\n")
+    summary = go(spec, ScriptedPool(done))
+    assert (summary.exit_code, summary.num_units, summary.num_units_committed) == (0, 3, 1)
