@@ -2,8 +2,9 @@
 
 part-<unit>.parquet                  one per unit; that it exists is the commit
 _SUCCESS                             empty, written last
+.huggingface.yaml                    tells `datasets.load_dataset(folder)` to read the parts alone
 _shardmill/job.json                  what decides a row's result, so that another job is told apart
-_shardmill/plans/00000.parquet       the units, in input order; one file per plan
+_shardmill/plans/00000.plan          the units, in input order; one file per plan
 _shardmill/runs/<run id>.json        a `RunSummary`, rewritten every few seconds while the run lives
 _shardmill/quarantine/<name>.json    a unit or an input file that was given up, with its place and the reason
 """
@@ -27,7 +28,9 @@ RUNS = f"{ROOT}/runs"
 QUARANTINE = f"{ROOT}/quarantine"
 SUCCESS = "_SUCCESS"
 PART_PREFIX, PART_SUFFIX = "part-", ".parquet"
+DATASETS_CONFIG = ".huggingface.yaml"
 METADATA_KEY = b"shardmill"  # Parquet key-value metadata of a part: JSON with the unit, its pieces and its counts
+_DATASETS_CONFIG_BODY = b"configs:\n- config_name: default\n  data_files: part-*.parquet\n"
 FILE_PREFIX = "file-"  # of the names, in quarantine, of input files that could not be planned
 FORMAT_VERSION = 1
 
@@ -65,6 +68,7 @@ def claim(output: Storage, job: Mapping[str, Any]) -> bool:
                 "are gone. Choose another output.url, or empty this one."
             )
         try:
+            output.write_bytes(DATASETS_CONFIG, _DATASETS_CONFIG_BODY)
             output.write_bytes(JOB, json.dumps(mine, indent=2).encode(), exclusive=True)
         except CommitConflict:
             pass  # another driver was first: compare with what it wrote

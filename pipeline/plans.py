@@ -14,10 +14,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.errors import StorageError
+from pipeline.output import PLANS
 from pipeline.storage import Storage
 from pipeline.units import InputFile, Piece, Unit
 
-FOLDER = "_shardmill/plans"
+SUFFIX = ".plan"  # it is Parquet; but DuckDB, given the output folder, would take `*.parquet` for rows of the output
 CHUNK_UNITS = 1000  # held at a time, both ways
 
 _FILE = pa.struct(
@@ -67,13 +68,13 @@ def write_plan(output: Storage, number: int, units: Iterable[Unit], *, supersede
                 writer.write_batch(pa.RecordBatch.from_pylist(chunk, schema=SCHEMA))
                 num_units += len(chunk)
             writer.add_key_value_metadata({_SUPERSEDES: json.dumps(list(supersedes)).encode()})
-        output.put_file(staged, f"{FOLDER}/{number:05d}.parquet", exclusive=True)
+        output.put_file(staged, f"{PLANS}/{number:05d}{SUFFIX}", exclusive=True)
     return num_units
 
 
 def num_plans(output: Storage) -> int:
     """How many plans there are; the number of the next one."""
-    return sum(1 for _ in output.list(FOLDER + "/"))
+    return sum(1 for _ in output.list(PLANS + "/"))
 
 
 def read_plans(output: Storage) -> Iterator[Unit]:
@@ -83,7 +84,7 @@ def read_plans(output: Storage) -> Iterator[Unit]:
         StorageError: a plan is damaged.
     """
     outdated = superseded(output)
-    for entry in output.list(FOLDER + "/"):
+    for entry in output.list(PLANS + "/"):
         with _opened(output, entry.path) as plan:
             for batch in plan.iter_batches(batch_size=CHUNK_UNITS, use_threads=False):
                 yield from (unit for unit in map(_unit, batch.to_pylist()) if unit.name not in outdated)
@@ -96,7 +97,7 @@ def superseded(output: Storage) -> frozenset[str]:
         StorageError: a plan is damaged.
     """
     names: set[str] = set()
-    for entry in output.list(FOLDER + "/"):
+    for entry in output.list(PLANS + "/"):
         with _opened(output, entry.path) as plan:
             names.update(json.loads((plan.metadata.metadata or {}).get(_SUPERSEDES, b"[]")))
     return frozenset(names)

@@ -202,6 +202,6 @@ def test_a_plan_of_many_units_is_written_and_read_as_a_stream(tmp_path: Path) ->
 
 def test_a_damaged_plan_is_told(tmp_path: Path) -> None:
     output = Storage.open(str(tmp_path))
-    output.write_bytes("_shardmill/plans/00000.parquet", b"PAR1 or not")
-    with pytest.raises(StorageError, match=r"00000\.parquet cannot be read: the plan is damaged"):
+    output.write_bytes("_shardmill/plans/00000.plan", b"PAR1 or not")
+    with pytest.raises(StorageError, match=r"00000\.plan cannot be read: the plan is damaged"):
         list(read_plans(output))
