@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 from models.tokenization.wordpiece_fast import WordPieceTokenizerFast
@@ -21,3 +22,15 @@ class BertTokenizer(WordPieceTokenizer):
 
 class BertTokenizerFast(WordPieceTokenizerFast):
     """BERT's tokenizer with offsets, windows and words."""
+
+    def __init__(
+        self,
+        vocab_file: str | os.PathLike[str] | None = None,
+        tokenizer_file: str | os.PathLike[str] | None = None,
+        *args: Any,
+        clean_up_tokenization_spaces: bool | None = None,
+        **options: Any,
+    ) -> None:
+        """Takes the arguments of `WordPieceTokenizerFast`; without `tokenizer.json`, decoding is as BertTokenizer's."""
+        cleans = tokenizer_file is None if clean_up_tokenization_spaces is None else clean_up_tokenization_spaces
+        super().__init__(vocab_file, tokenizer_file, *args, clean_up_tokenization_spaces=cleans, **options)

@@ -56,21 +56,14 @@ class RoFormerTokenizerFast(WordPieceTokenizerFast):
     @property
     def backend_tokenizer(self) -> Tokenizer:
         """The tokenizer of the `tokenizers` library, with jieba; for encoding only."""
-        return self._jieba_backends[False]
+        return self._encoder(split_special_tokens=False)
 
-    def _encoder(self, *, split_special_tokens: bool) -> Tokenizer:
-        return self._jieba_backends[split_special_tokens]
-
-    @cached_property
-    def _jieba_backends(self) -> tuple[Tokenizer, Tokenizer]:
-        """Copies of the backend that cut with jieba; the second reads special tokens as ordinary text."""
-        backends = []
-        for splits in (False, True):
-            backend = Tokenizer.from_str(self._backend.to_str())
-            backend.pre_tokenizer = PreTokenizer.custom(self._jieba)
-            backend.encode_special_tokens = splits
-            backends.append(backend)
-        return backends[0], backends[1]
+    def _make_encoder(self, split_special_tokens: bool, assembles: bool) -> Tokenizer:
+        encoder = super()._make_encoder(split_special_tokens, assembles)
+        if encoder is self._backend:
+            encoder = Tokenizer.from_str(self._backend.to_str())
+        encoder.pre_tokenizer = PreTokenizer.custom(self._jieba)
+        return encoder
 
     @cached_property
     def _jieba(self) -> JiebaPreTokenizer:

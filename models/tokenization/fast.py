@@ -114,16 +114,23 @@ class PreTrainedTokenizerFast(FlatTokenizer):
             return [[encoding] for encoding in whole]
 
         def encode(texts: Iterable[Any]) -> list[Encoding]:
-            return backend.encode_batch(list(texts), is_pretokenized=call.is_split_into_words, add_special_tokens=False)
+            return parts.encode_batch(list(texts), is_pretokenized=call.is_split_into_words, add_special_tokens=False)
 
+        parts = self._encoder(split_special_tokens=call.split_special_tokens, assembles=False)
         firsts = encode(first for first, _ in rows)
         seconds = iter(encode(second for _, second in rows if second is not None))
         assembler = self._assembler()
+        # The assembler sets the token types of the first window only; after another text they are right from the start.
+        marks_second = any(self._layout(pair=True).text_types)
         num_special = [self.num_special_tokens_to_add(pair) * call.add_special_tokens for pair in (False, True)]
         windows = []
         for first, (_, text_pair) in zip(firsts, rows, strict=True):
             second = None if text_pair is None else next(seconds)
             _truncate(first, second, limits, num_special[second is not None])
+            if second is not None and second.overflowing and call.return_overflowing_tokens and marks_second:
+                (marked,) = encode([([] if call.is_split_into_words else "", text_pair)])
+                _cut(marked, len(second), limits)
+                second = marked
             encoding = assembler.post_process(first, second, call.add_special_tokens)
             windows.append([encoding, *(encoding.overflowing if call.return_overflowing_tokens else ())])
         return windows
@@ -141,15 +148,32 @@ class PreTrainedTokenizerFast(FlatTokenizer):
                 pad_token=self.pad_token,
             )
 
-    def _encoder(self, *, split_special_tokens: bool) -> Tokenizer:
-        """What turns text into tokens."""
-        return self._splitting_backend if split_special_tokens else self._backend
+    def _encoder(self, *, split_special_tokens: bool, assembles: bool = True) -> Tokenizer:
+        """What turns text into tokens.
+
+        Args:
+            split_special_tokens: read special tokens in the text as ordinary text.
+            assembles: give whole sequences; False gives the parts of one that is put together later.
+        """
+        # A template notes that each part is a first text, which would then hold in the sequence too.
+        assembles = assembles or not isinstance(self._backend.post_processor, TemplateProcessing)
+        variant = (split_special_tokens, assembles)
+        if variant not in self._encoders:
+            self._encoders[variant] = self._make_encoder(split_special_tokens, assembles)
+        return self._encoders[variant]
 
     @cached_property
-    def _splitting_backend(self) -> Tokenizer:
-        """A copy of the backend that reads special tokens in the text as ordinary text."""
+    def _encoders(self) -> dict[tuple[bool, bool], Tokenizer]:
+        return {}
+
+    def _make_encoder(self, split_special_tokens: bool, assembles: bool) -> Tokenizer:
+        """The backend, or a copy of it with other settings."""
+        if assembles and not split_special_tokens:
+            return self._backend
         backend = Tokenizer.from_str(self._backend.to_str())
-        backend.encode_special_tokens = True
+        backend.encode_special_tokens = split_special_tokens
+        if not assembles:
+            backend.post_processor = None
         return backend
 
     def _assembler(self) -> Tokenizer:
