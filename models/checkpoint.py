@@ -55,10 +55,10 @@ class CheckpointNames:
     """A parameter with several names to the one that counts where a file has more than one."""
 
     computed: tuple[str, ...] = ()
-    """Ends of the names of parameters whose initial value is the right one, so that a file may lack them."""
+    """Parts of names: parameters whose initial value is the right one, so that a file may lack them."""
 
     def is_computed(self, name: str) -> bool:
-        return name.endswith(self.computed)
+        return any(part in name for part in self.computed)
 
     def ours(self, name: str) -> str | None:
         """Our name for a file's name; None if it is dropped on purpose."""

@@ -130,6 +130,7 @@ HEAD_CASES = [
         TINY | {"num_labels": 3, "hidden_act": "relu"},
         RIGHT | {"labels": random(4, 3).sigmoid()},
     ),
+    case("prelu", RoFormerForSequenceClassification, TINY | {"hidden_act": "prelu"}, RIGHT),
     case("regression", RoFormerForSequenceClassification, TINY | {"num_labels": 1}, RIGHT | {"labels": random(4, 1)}),
     *(
         case(f"{kind}-summary", RoFormerForMultipleChoice, NARROW | {"summary_type": kind}, CHOICES | CHOICE_LABELS)
