@@ -103,6 +103,10 @@ def lay_out(
         token_type_ids=_token_types(texts, layout)[source] if _has_types(layout) else None,
         offsets=offsets,
         special=None if offsets is None else source >= len(pool) - len(special),
+        extras={
+            name: np.concatenate([*(text.extras[name] for text in texts), np.full_like(special, value)])[source]
+            for name, value in layout.special_extras.items()
+        },
         num_truncated=cuts.num_truncated,
     )
 

@@ -45,15 +45,23 @@ def check(tokenizer_class: Any, folder: Path, calls: list[Call], **arguments: An
     ours = run_calls(tokenizer_class.from_pretrained(folder, **arguments), calls)
     theirs = v4(reference_calls, tokenizer_class.__name__, folder, arguments, calls)
     for one, our, their in zip(calls, ours, theirs, strict=True):
+        if one.args == (CHINESE_TEXTS,):  # say which text
+            for place, text in enumerate(CHINESE_TEXTS):
+                assert {k: v[place] for k, v in our.items()} == {k: v[place] for k, v in their.items()}, (
+                    one.kwargs,
+                    text,
+                )
         assert our == their, one
 
 
 def awkward_texts(*, fast: bool) -> list[Call]:
     """Every awkward text, as it is and with special tokens read as text."""
     options = _MASKS | ({"return_offsets_mapping": True} if fast else {})
-    calls = [call(text, **options) for text in CHINESE_TEXTS]
-    calls += [call(text, split_special_tokens=True) for text in CHINESE_TEXTS[::2]]
-    return calls + [Call("tokenize", (text,)) for text in CHINESE_TEXTS[::2]]
+    calls = [call(CHINESE_TEXTS, **options)]
+    calls += [call(text, **options) for text in CHINESE_TEXTS[::11]]
+    # The reference's slow classes forget the option in a batch.
+    calls += [call(text, split_special_tokens=True) for text in CHINESE_TEXTS if "[" in text]
+    return calls + [Call("tokenize", (text,)) for text in CHINESE_TEXTS[::3]]
 
 
 def topics(*, fast: bool) -> dict[str, tuple[Mapping[str, Any], list[Call]]]:
