@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -297,12 +298,12 @@ def write_tensors(tensors: Mapping[str, Tensor], folder: Path, *, max_shard_size
     for stale in [*folder.glob("model*.safetensors"), folder / (SAFETENSORS + INDEX_SUFFIX)]:
         stale.unlink(missing_ok=True)
     if len(shards) == 1:
-        save_file(shards[0], folder / SAFETENSORS, metadata={"format": "pt"})
+        _save(shards[0], folder / SAFETENSORS)
         return
     shard_of: dict[str, str] = {}
     for number, shard in enumerate(shards, start=1):
         filename = f"model-{number:05d}-of-{len(shards):05d}.safetensors"
-        save_file(shard, folder / filename, metadata={"format": "pt"})
+        _save(shard, folder / filename)
         shard_of |= dict.fromkeys(shard, filename)
     total_bytes = sum(tensor.nbytes for tensor in tensors.values())
     index = {"metadata": {"total_size": total_bytes}, "weight_map": shard_of}
@@ -318,3 +319,11 @@ def _parse_size(size: int | str) -> int:
     if parts is None:
         raise ValueError(f"max_shard_size: expected a number of bytes, or one like '500MB' or '5GB'; found {size!r}")
     return int(parts[1]) * units[parts[2]]
+
+
+def _save(tensors: dict[str, Tensor], path: Path) -> None:
+    save_file(tensors, path, metadata={"format": "pt"})
+    # The library makes files that only their owner may read; these get the mode of any other new file.
+    umask = os.umask(0)
+    os.umask(umask)
+    path.chmod(0o666 & ~umask)

@@ -274,3 +274,9 @@ def test_new_models_are_initialised_by_the_book() -> None:
     assert 0.3 < model.classifier.dense.weight.std() < 0.7
     assert model.classifier.dense.bias.abs().max() == 0
     assert torch.equal(embeddings.LayerNorm.weight, torch.ones(8))
+
+
+def test_saved_weights_may_be_read_by_whom_other_files_may(tmp_path: Path) -> None:
+    RobertaModel(RobertaConfig(**TINY)).save_pretrained(tmp_path)
+    modes = {path.name: path.stat().st_mode for path in tmp_path.iterdir()}
+    assert modes["model.safetensors"] == modes["config.json"]
