@@ -31,7 +31,9 @@ class JiebaPreTokenizer:
 
     def pieces(self, segment: str) -> list[str]:
         """The pieces of a segment: itself, or its ideographs and what stands between them and white space."""
-        return [segment] if segment in self._vocabulary else self._space_ideographs.normalize_str(segment).split()
+        if segment in self._vocabulary:
+            return [segment]
+        return (segment if segment.isascii() else self._space_ideographs.normalize_str(segment)).split()
 
     def pre_tokenize(self, text: PreTokenizedString) -> None:
         """Cuts in place; the library calls this by its name."""

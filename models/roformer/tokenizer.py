@@ -17,7 +17,7 @@ from tokenizers.pre_tokenizers import BertPreTokenizer, PreTokenizer
 from models.roformer.jieba import JiebaPreTokenizer, segments
 from models.tokenization.characters import CharacterTable, Kind, ReadCharacter
 from models.tokenization.flat_pieces import FlatPieces, FlatSegments
-from models.tokenization.memo import PieceMemo, Token
+from models.tokenization.memo import PieceMemo
 from models.tokenization.wordpiece_fast import WordPieceTokenizerFast
 from models.tokenization.wordpiece_slow import WordPieceTokenizer
 
@@ -82,10 +82,12 @@ class RoFormerTokenizerFast(WordPieceTokenizerFast):
         becomes = self._normalize_character(char)
         return None if becomes is None else [ReadCharacter(part, Kind.IN_WORD) for part in becomes]
 
-    def _cut_segment(self, segment: str) -> list[Token]:
-        tokens: list[Token] = []
+    def _cut_segment(self, segment: str) -> list[int]:
+        ids, wordpiece = self._vocabulary, self._wordpiece
+        numbers: list[int] = []
         start = 0
         for piece in self._jieba.pieces(segment):
-            tokens += [Token(i, start + first, start + last) for i, first, last in self._cut_word(piece)]
+            for token, first, last in wordpiece.pieces(piece):
+                numbers += (ids[token], start + first, start + last)
             start += len(piece)
-        return tokens
+        return numbers

@@ -17,22 +17,21 @@ import numpy as np
 import numpy.typing as npt
 
 from models.tokenization.characters import CharacterTable, Kind, ReadTexts, as_text
-from models.tokenization.memo import PieceMemo
+from models.tokenization.memo import PieceMemo, PieceTokens
 from models.tokenization.windows import FlatTokens, IntArray
 
-_BATCH_CHARS = 1 << 18  # characters at a time: few enough for the processor's caches
+_BATCH_CHARS = 1 << 15  # characters at a time: few enough for the processor's caches
 _Int32Array = npt.NDArray[np.int32]
 _BLANK, _NEWLINE = ord(" "), ord("\n")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Places:
-    """T tokens as ranges of the C characters; tokens of a text are neighbours."""
+class _Tokens:
+    """T tokens, each a range of the C characters; tokens of a text are neighbours."""
 
     ids: npt.NDArray[np.int32]  # [T]
-    starts: IntArray  # [T]
-    ends: IntArray  # [T]
     text_bounds: IntArray  # [M + 1] number of tokens before each text
+    places: Callable[[], tuple[IntArray, IntArray]]  # [T] starts and [T] ends, computed when they are asked for
 
 
 class FlatPieces(ABC):
@@ -44,9 +43,12 @@ class FlatPieces(ABC):
 
     def encode(self, texts: Sequence[str], *, with_offsets: bool) -> tuple[FlatTokens, npt.NDArray[np.bool_]]:
         """Gives the tokens, and which texts [M] have theirs; the others have none."""
-        parts = [self._encode(batch, with_offsets) for batch in _in_batches(texts)]
-        tokens = [part for part, _ in parts]
-        return _join(tokens), np.concatenate([read for _, read in parts])
+        tokens, is_read = [], []
+        for batch in _in_batches(texts):
+            read = self._table.read(batch)
+            tokens.append(self._tokens(read, with_offsets=with_offsets))
+            is_read.append(~read.in_context)
+        return _join(tokens), np.concatenate(is_read)
 
     def normalized(self, texts: Sequence[str]) -> list[str]:
         """The texts as they are cut; an empty one for each that cannot be read by single characters."""
@@ -54,46 +56,53 @@ class FlatPieces(ABC):
         joined = as_text(read.code_points)
         return [joined[start : end - 1] for start, end in pairwise(read.starts.tolist())]
 
-    def _encode(self, texts: Sequence[str], with_offsets: bool) -> tuple[FlatTokens, npt.NDArray[np.bool_]]:
-        read = self._table.read(texts)
-        places = self._cut(read)
-        lengths = np.diff(places.text_bounds)
+    def _tokens(self, read: ReadTexts, *, with_offsets: bool) -> FlatTokens:
+        tokens = self._cut(read, self._memo.look_up(self._split(read)))
+        lengths = np.diff(tokens.text_bounds)
         offsets = None
         if with_offsets:
-            offsets = read.places(places.starts, places.ends, np.repeat(np.arange(len(texts)), lengths))
-        return FlatTokens(ids=places.ids, lengths=lengths, offsets=offsets), ~read.in_context
+            starts, ends = tokens.places()
+            offsets = read.places(starts, ends, np.repeat(np.arange(len(lengths)), lengths))
+        return FlatTokens(ids=tokens.ids, lengths=lengths, offsets=offsets)
 
     @abstractmethod
-    def _cut(self, read: ReadTexts) -> _Places:
-        """Cuts the texts into tokens."""
+    def _split(self, read: ReadTexts) -> Sequence[str]:
+        """The pieces of the texts that are looked up."""
+
+    @abstractmethod
+    def _cut(self, read: ReadTexts, pieces: PieceTokens) -> _Tokens:
+        """The tokens of the texts, given those of their pieces."""
 
 
 class FlatWords(FlatPieces):
     """Words are runs of characters; a character that stands alone is a token, which the table knows."""
 
-    def _cut(self, read: ReadTexts) -> _Places:
+    def _split(self, read: ReadTexts) -> Sequence[str]:
+        in_word = read.kinds == Kind.IN_WORD
+        return as_text(np.where(in_word, read.code_points, _BLANK)).split() if in_word.any() else []
+
+    def _cut(self, read: ReadTexts, pieces: PieceTokens) -> _Tokens:
         in_word = read.kinds == Kind.IN_WORD
         starts_piece = in_word.copy()
         starts_piece[1:] &= ~in_word[:-1]
         starts_piece |= read.kinds == Kind.ALONE
         (piece_starts,) = np.nonzero(starts_piece)
         is_word = in_word[piece_starts]
-        words = as_text(np.where(in_word, read.code_points, _BLANK)).split() if is_word.any() else []
-        cut = self._memo.look_up(words)
-
         counts = np.ones(len(piece_starts), dtype=np.int64)
-        counts[is_word] = cut.counts
+        counts[is_word] = pieces.counts
         of_word = np.repeat(is_word, counts)
         ids = np.empty(len(of_word), dtype=np.int32)
-        ids[of_word] = cut.ids
+        ids[of_word] = pieces.ids
         ids[~of_word] = read.token_ids[piece_starts[~is_word]]
-        starts = np.repeat(piece_starts, counts)
-        ends = starts + 1
-        ends[of_word] = starts[of_word] + cut.ends
-        starts[of_word] += cut.starts
-        return _Places(
-            ids=ids, starts=starts, ends=ends, text_bounds=_bounds(counts, np.searchsorted(piece_starts, read.starts))
-        )
+
+        def places() -> tuple[IntArray, IntArray]:
+            starts = np.repeat(piece_starts, counts)
+            ends = starts + 1
+            ends[of_word] = starts[of_word] + pieces.ends
+            starts[of_word] += pieces.starts
+            return starts, ends
+
+        return _Tokens(ids=ids, text_bounds=_bounds(counts, np.searchsorted(piece_starts, read.starts)), places=places)
 
 
 class FlatSegments(FlatPieces):
@@ -104,18 +113,20 @@ class FlatSegments(FlatPieces):
         super().__init__(table, memo)
         self._segment = segment
 
-    def _cut(self, read: ReadTexts) -> _Places:
+    def _split(self, read: ReadTexts) -> Sequence[str]:
         code_points = read.code_points.copy()
         code_points[read.starts[1:] - 1] = _NEWLINE
-        cut = self._memo.look_up(self._segment(as_text(code_points)))
-        piece_starts: IntArray = np.cumsum(cut.num_chars) - cut.num_chars
-        first_chars: IntArray = np.repeat(piece_starts, cut.counts)
-        return _Places(
-            ids=cut.ids,
-            starts=first_chars + cut.starts,
-            ends=first_chars + cut.ends,
-            text_bounds=_bounds(cut.counts, np.searchsorted(piece_starts, read.starts)),
-        )
+        return self._segment(as_text(code_points))
+
+    def _cut(self, read: ReadTexts, pieces: PieceTokens) -> _Tokens:
+        piece_starts: IntArray = np.cumsum(pieces.num_chars) - pieces.num_chars
+
+        def places() -> tuple[IntArray, IntArray]:
+            first_chars: IntArray = np.repeat(piece_starts, pieces.counts)
+            return first_chars + pieces.starts, first_chars + pieces.ends
+
+        bounds = _bounds(pieces.counts, np.searchsorted(piece_starts, read.starts))
+        return _Tokens(ids=pieces.ids, text_bounds=bounds, places=places)
 
 
 def encode_texts(

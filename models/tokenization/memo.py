@@ -8,8 +8,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import chain, repeat
-from typing import NamedTuple
+from itertools import count, repeat
 
 import numpy as np
 import numpy.typing as npt
@@ -22,23 +21,10 @@ _NEW = -1
 Int32Array = npt.NDArray[np.int32]
 
 
-class Token(NamedTuple):
-    """A token, and the characters of its piece that it stands for."""
+Cut = Callable[[str], list[int]]
+"""Cuts one piece: id, start and end of its first token, of its second, ...; places count from the start of the piece.
 
-    token_id: int
-    start: int
-    end: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PieceTokens:
-    """The tokens of S pieces."""
-
-    counts: IntArray  # [S] tokens of each piece
-    num_chars: IntArray  # [S] length of each piece
-    ids: Int32Array  # [T]
-    starts: Int32Array  # [T] from the start of the piece
-    ends: Int32Array  # [T]
+Plain numbers in one list, as making many tuples takes longer and wakes the garbage collector."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,25 +32,63 @@ class _Arrays:
     counts: IntArray  # [K]
     firsts: IntArray  # [K] -> U
     num_chars: IntArray  # [K]
-    tokens: Int32Array  # [U, 3] id, start, end
+    ids: Int32Array  # [U]
+    starts: Int32Array  # [U]
+    ends: Int32Array  # [U]
 
-    def plus(self, pieces: Mapping[str, Sequence[Token]]) -> _Arrays:
-        counts = np.fromiter(map(len, pieces.values()), np.int64, count=len(pieces))
-        tokens = np.fromiter(chain.from_iterable(chain.from_iterable(pieces.values())), np.int32).reshape(-1, 3)
+    def plus(self, pieces: Sequence[str], cut: Cut) -> _Arrays:
+        num_tokens: list[int] = []
+        flat: list[int] = []
+        for piece in pieces:
+            tokens = cut(piece)
+            num_tokens.append(len(tokens) // 3)
+            flat += tokens
+        counts = np.array(num_tokens, dtype=np.int64)
+        ids, starts, ends = np.array(flat, dtype=np.int32).reshape(-1, 3).T
         return _Arrays(
             counts=np.append(self.counts, counts),
-            firsts=np.append(self.firsts, len(self.tokens) + np.cumsum(counts) - counts),
+            firsts=np.append(self.firsts, len(self.ids) + np.cumsum(counts) - counts),
             num_chars=np.append(self.num_chars, np.fromiter(map(len, pieces), np.int64, count=len(pieces))),
-            tokens=np.append(self.tokens, tokens, axis=0),
+            ids=np.append(self.ids, ids),
+            starts=np.append(self.starts, starts),
+            ends=np.append(self.ends, ends),
         )
 
 
+_NO_INT64, _NO_INT32 = np.empty(0, np.int64), np.empty(0, np.int32)
 _NO_ARRAYS = _Arrays(
-    counts=np.empty(0, np.int64),
-    firsts=np.empty(0, np.int64),
-    num_chars=np.empty(0, np.int64),
-    tokens=np.empty((0, 3), np.int32),
+    counts=_NO_INT64, firsts=_NO_INT64, num_chars=_NO_INT64, ids=_NO_INT32, starts=_NO_INT32, ends=_NO_INT32
 )
+
+
+class PieceTokens:
+    """The tokens of S pieces; what was not asked for is not computed."""
+
+    def __init__(self, arrays: _Arrays, which: IntArray) -> None:
+        self._arrays = arrays
+        self._which = which
+        self.counts: IntArray = arrays.counts[which]  # [S] tokens of each piece
+        self._tokens = ranges(arrays.firsts[which], self.counts)
+
+    @property
+    def num_chars(self) -> IntArray:
+        """[S] length of each piece."""
+        return self._arrays.num_chars[self._which]
+
+    @property
+    def ids(self) -> Int32Array:
+        """[T]"""
+        return self._arrays.ids[self._tokens]
+
+    @property
+    def starts(self) -> Int32Array:
+        """[T] from the start of the piece."""
+        return self._arrays.starts[self._tokens]
+
+    @property
+    def ends(self) -> Int32Array:
+        """[T] from the start of the piece."""
+        return self._arrays.ends[self._tokens]
 
 
 @dataclass(slots=True)
@@ -81,7 +105,7 @@ class PieceMemo:
     Threads may share it. None ever waits: what is not remembered because another thread is remembering is cut again.
     """
 
-    def __init__(self, cut: Callable[[str], Sequence[Token]]) -> None:
+    def __init__(self, cut: Cut) -> None:
         self._cut = cut
         self._known = _Known()
         self._remembering = threading.Lock()
@@ -93,20 +117,12 @@ class PieceMemo:
         arrays = known.arrays
         new = np.flatnonzero(which == _NEW).tolist()
         if new:
-            cut = {piece: self._cut(piece) for piece in dict.fromkeys(pieces[i] for i in new)}
-            numbers = {piece: len(arrays.counts) + i for i, piece in enumerate(cut)}
+            unknown = list(dict.fromkeys(pieces[i] for i in new))
+            numbers = dict(zip(unknown, count(len(arrays.counts)), strict=False))
             which[new] = [numbers[pieces[i]] for i in new]
-            before, arrays = arrays, arrays.plus(cut)
+            before, arrays = arrays, arrays.plus(unknown, self._cut)
             self._remember(known, before, arrays, numbers)
-        counts = arrays.counts[which]
-        tokens = arrays.tokens[ranges(arrays.firsts[which], counts)]
-        return PieceTokens(
-            counts=counts,
-            num_chars=arrays.num_chars[which],
-            ids=tokens[:, 0],
-            starts=tokens[:, 1],
-            ends=tokens[:, 2],
-        )
+        return PieceTokens(arrays, which)
 
     def _remember(self, known: _Known, before: _Arrays, arrays: _Arrays, numbers: Mapping[str, int]) -> None:
         if not self._remembering.acquire(blocking=False):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
 
 from models.errors import TokenizerError
 from models.tokenization.files import read_json
@@ -13,13 +12,8 @@ from models.tokenization.files import read_json
 VOCAB_FILE = "vocab.txt"
 CONTINUES = "##"  # before a piece that continues a word
 
-
-class Piece(NamedTuple):
-    """A token of a word, and the characters of the word that it stands for."""
-
-    token: str
-    start: int
-    end: int
+Piece = tuple[str, int, int]
+"""A token of a word, and start and end of the characters of the word that it stands for."""
 
 
 class WordPiece:
@@ -37,24 +31,26 @@ class WordPiece:
         self._unk_token = unk_token
         self._longest_word = max_input_chars_per_word
         self._prefix = continuing_subword_prefix
-        self._longest_token = max(map(len, vocabulary), default=0)
+        continuing = (token for token in vocabulary if token.startswith(continuing_subword_prefix))
+        self._longest_start = max(map(len, vocabulary), default=0)
+        self._longest_end = max(map(len, continuing), default=0) - len(continuing_subword_prefix)
 
     def pieces(self, word: str) -> list[Piece]:
         """The pieces of a word, which has no white space."""
-        whole_word_unknown = [Piece(self._unk_token, 0, len(word))]
+        unknown = [(self._unk_token, 0, len(word))]
         if len(word) > self._longest_word:
-            return whole_word_unknown
+            return unknown
+        vocabulary = self._vocabulary
         pieces: list[Piece] = []
-        start, prefix = 0, ""
+        start, prefix, longest = 0, "", self._longest_start
         while start < len(word):
-            for end in range(min(len(word), start + self._longest_token), start, -1):
-                token = prefix + word[start:end]
-                if token in self._vocabulary:
-                    break
-            else:
-                return whole_word_unknown
-            pieces.append(Piece(token, start, end))
-            start, prefix = end, self._prefix
+            end = min(len(word), start + longest)
+            while end > start and (token := prefix + word[start:end]) not in vocabulary:
+                end -= 1
+            if end <= start:
+                return unknown
+            pieces.append((token, start, end))
+            start, prefix, longest = end, self._prefix, self._longest_end
         return pieces
 
 

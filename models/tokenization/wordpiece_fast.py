@@ -21,7 +21,7 @@ from models.tokenization.characters import CharacterTable, Kind, ReadCharacter
 from models.tokenization.fast import PreTrainedTokenizerFast, read_backend
 from models.tokenization.files import TOKENIZER_FILE
 from models.tokenization.flat_pieces import FlatPieces, FlatWords, encode_texts, find_texts
-from models.tokenization.memo import PieceMemo, Token
+from models.tokenization.memo import PieceMemo
 from models.tokenization.special_tokens import as_added_token
 from models.tokenization.windows import FlatTokens
 from models.tokenization.wordpiece import CONTINUES, VOCAB_FILE, WordPiece, read_vocabulary, write_vocabulary
@@ -154,10 +154,11 @@ class WordPieceTokenizerFast(PreTrainedTokenizerFast):
         return ReadCharacter(char, Kind.IN_WORD if parts == 1 else Kind.BLANK)
 
     def _alone(self, char: str) -> ReadCharacter:
-        return ReadCharacter(char, Kind.ALONE, self._cut_word(char)[0].token_id)
+        return ReadCharacter(char, Kind.ALONE, self._cut_word(char)[0])
 
-    def _cut_word(self, word: str) -> list[Token]:
-        return [Token(self._vocabulary[token], start, end) for token, start, end in self._wordpiece.pieces(word)]
+    def _cut_word(self, word: str) -> list[int]:
+        ids, pieces = self._vocabulary, self._wordpiece.pieces(word)
+        return [number for token, start, end in pieces for number in (ids[token], start, end)]
 
     @cached_property
     def _vocabulary(self) -> dict[str, int]:

@@ -14,7 +14,7 @@ from models.tokenization.basic_text import clean, is_ideograph, is_punctuation, 
 from models.tokenization.characters import CharacterTable, Kind, ReadCharacter
 from models.tokenization.flat_pieces import FlatWords, encode_texts, find_texts
 from models.tokenization.flat_tokenizer import FlatTokenizer
-from models.tokenization.memo import PieceMemo, Token
+from models.tokenization.memo import PieceMemo
 from models.tokenization.windows import FlatTokens
 from models.tokenization.wordpiece import CONTINUES, Piece
 from models.tokenization.wordpiece_slow import WordPieceTokenizer
@@ -64,11 +64,12 @@ class FlatWordPieceTokenizer(WordPieceTokenizer, FlatTokenizer):
         if char.isspace():
             return ReadCharacter(char, Kind.BLANK)
         if is_alone:
-            return ReadCharacter(char, Kind.ALONE, self._cut_word(char)[0].token_id)
+            return ReadCharacter(char, Kind.ALONE, self._cut_word(char)[0])
         return ReadCharacter(char, Kind.IN_WORD)
 
-    def _cut_word(self, word: str) -> list[Token]:
-        return [Token(self._known_id(token), start, end) for token, start, end in self._wordpiece.pieces(word)]
+    def _cut_word(self, word: str) -> list[int]:
+        pieces = self._wordpiece.pieces(word)
+        return [number for token, start, end in pieces for number in (self._known_id(token), start, end)]
 
     # -- word by word --------------------------------------------------------------------------------------------------
 
@@ -89,8 +90,8 @@ class FlatWordPieceTokenizer(WordPieceTokenizer, FlatTokenizer):
         for part in self._split_added_tokens(prepared) if added else [prepared]:
             start = prepared.index(part, end)  # white space may be left out in between
             end = start + len(part)
-            found = [Piece(part, 0, len(part))] if part in added else self._pieces_of_part(part)
-            pieces += [Piece(token, sources[start + a], sources[start + b - 1] + 1) for token, a, b in found]
+            found = [(part, 0, len(part))] if part in added else self._pieces_of_part(part)
+            pieces += [(token, sources[start + a], sources[start + b - 1] + 1) for token, a, b in found]
         return pieces
 
     def _pieces_of_part(self, text: str) -> list[Piece]:
@@ -101,7 +102,7 @@ class FlatWordPieceTokenizer(WordPieceTokenizer, FlatTokenizer):
         for word in self._words(text):
             ends = list(accumulate((len(normalize("NFD", char)) for char in word), initial=before))
             for token, start, end in self._pieces_of_word(word):
-                pieces.append(Piece(token, sources[ends[start]], sources[ends[end] - 1] + 1))
+                pieces.append((token, sources[ends[start]], sources[ends[end] - 1] + 1))
             before = ends[-1]
         return pieces
 

@@ -109,7 +109,7 @@ class WordPieceTokenizer(PreTrainedTokenizer):
         )
 
     def _tokenize(self, text: str) -> list[str]:
-        return [piece.token for word in self._words(text) for piece in self._pieces_of_word(word)]
+        return [token for word in self._words(text) for token, _, _ in self._pieces_of_word(word)]
 
     def _words(self, text: str) -> list[str]:
         if not self.do_basic_tokenize:
@@ -118,7 +118,7 @@ class WordPieceTokenizer(PreTrainedTokenizer):
 
     def _pieces_of_word(self, word: str) -> list[Piece]:
         if self.do_basic_tokenize and word in self._basic.never_split:
-            return [Piece(word, 0, len(word))]
+            return [(word, 0, len(word))]
         return self._wordpiece.pieces(word)
 
     @cached_property
