@@ -8,8 +8,11 @@ Legend: M texts, C characters after normalisation, S pieces, T tokens.
 
 from __future__ import annotations
 
+import os
 from abc import ABC, abstractmethod
+from collections import deque
 from collections.abc import Callable, Collection, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -20,6 +23,7 @@ from models.tokenization.characters import CharacterTable, Kind, ReadTexts, as_t
 from models.tokenization.memo import PieceMemo, PieceTokens
 from models.tokenization.windows import FlatTokens, IntArray
 
+_MOST_THREADS = 4  # more would wait for Python's lock
 _BATCH_CHARS = 1 << 15  # characters at a time: few enough for the processor's caches
 _Int32Array = npt.NDArray[np.int32]
 _BLANK, _NEWLINE = ord(" "), ord("\n")
@@ -44,9 +48,8 @@ class FlatPieces(ABC):
     def encode(self, texts: Sequence[str], *, with_offsets: bool) -> tuple[FlatTokens, npt.NDArray[np.bool_]]:
         """Gives the tokens, and which texts [M] have theirs; the others have none."""
         tokens, is_read = [], []
-        for batch in _in_batches(texts):
-            read = self._table.read(batch)
-            tokens.append(self._tokens(read, with_offsets=with_offsets))
+        for read, pieces in self._split_each(list(_in_batches(texts))):
+            tokens.append(self._tokens(read, pieces, with_offsets=with_offsets))
             is_read.append(~read.in_context)
         return _join(tokens), np.concatenate(is_read)
 
@@ -56,8 +59,13 @@ class FlatPieces(ABC):
         joined = as_text(read.code_points)
         return [joined[start : end - 1] for start, end in pairwise(read.starts.tolist())]
 
-    def _tokens(self, read: ReadTexts, *, with_offsets: bool) -> FlatTokens:
-        tokens = self._cut(read, self._memo.look_up(self._split(read)))
+    def _split_each(self, batches: Sequence[Sequence[str]]) -> Iterator[tuple[ReadTexts, Sequence[str]]]:
+        for batch in batches:
+            read = self._table.read(batch)
+            yield read, self._split(read)
+
+    def _tokens(self, read: ReadTexts, pieces: Sequence[str], *, with_offsets: bool) -> FlatTokens:
+        tokens = self._cut(read, self._memo.look_up(pieces))
         lengths = np.diff(tokens.text_bounds)
         offsets = None
         if with_offsets:
@@ -113,6 +121,23 @@ class FlatSegments(FlatPieces):
         super().__init__(table, memo)
         self._segment = segment
 
+    def _split_each(self, batches: Sequence[Sequence[str]]) -> Iterator[tuple[ReadTexts, Sequence[str]]]:
+        """Splits ahead in threads, as a segmenter may work outside of Python's lock."""
+        num_ahead = min(len(batches), num_threads(), _MOST_THREADS)
+        if num_ahead == 1:
+            yield from super()._split_each(batches)
+            return
+        with ThreadPoolExecutor(num_ahead) as threads:  # they end with the call: a process may fork at any time
+            ahead: deque[tuple[ReadTexts, Future[Sequence[str]]]] = deque()
+            for batch in batches:
+                read = self._table.read(batch)
+                ahead.append((read, threads.submit(self._split, read)))
+                if len(ahead) > num_ahead:
+                    done, pieces = ahead.popleft()
+                    yield done, pieces.result()
+            for done, pieces in ahead:
+                yield done, pieces.result()
+
     def _split(self, read: ReadTexts) -> Sequence[str]:
         code_points = read.code_points.copy()
         code_points[read.starts[1:] - 1] = _NEWLINE
@@ -157,6 +182,14 @@ def find_texts(texts: Sequence[str], strings: Collection[str]) -> npt.NDArray[np
     if not present:
         return np.zeros(len(texts), dtype=np.bool_)
     return np.fromiter((any(string in text for string in present) for text in texts), np.bool_, count=len(texts))
+
+
+def num_threads() -> int:
+    """As many threads as the Rust library would use, by the same settings."""
+    if os.environ.get("TOKENIZERS_PARALLELISM", "").lower() in ("false", "off", "no", "n", "f", "0"):
+        return 1
+    given = os.environ.get("RAYON_NUM_THREADS", "")
+    return int(given) if given.isdigit() and int(given) else os.cpu_count() or 1
 
 
 def _join(parts: Sequence[FlatTokens]) -> FlatTokens:

@@ -31,9 +31,13 @@ class WordPiece:
         self._unk_token = unk_token
         self._longest_word = max_input_chars_per_word
         self._prefix = continuing_subword_prefix
-        continuing = (token for token in vocabulary if token.startswith(continuing_subword_prefix))
-        self._longest_start = max(map(len, vocabulary), default=0)
-        self._longest_end = max(map(len, continuing), default=0) - len(continuing_subword_prefix)
+        # How long the tokens are at most that begin, or continue, with a character: no longer ones need be tried.
+        self._longest_start: dict[str, int] = {}
+        self._longest_end: dict[str, int] = {}
+        for token in vocabulary:
+            _note_longest(self._longest_start, token)
+            if token.startswith(continuing_subword_prefix):
+                _note_longest(self._longest_end, token.removeprefix(continuing_subword_prefix))
 
     def pieces(self, word: str) -> list[Piece]:
         """The pieces of a word, which has no white space."""
@@ -44,14 +48,19 @@ class WordPiece:
         pieces: list[Piece] = []
         start, prefix, longest = 0, "", self._longest_start
         while start < len(word):
-            end = min(len(word), start + longest)
+            end = min(len(word), start + longest.get(word[start], 0))
             while end > start and (token := prefix + word[start:end]) not in vocabulary:
                 end -= 1
-            if end <= start:
+            if end == start:
                 return unknown
             pieces.append((token, start, end))
             start, prefix, longest = end, self._prefix, self._longest_end
         return pieces
+
+
+def _note_longest(longest: dict[str, int], token: str) -> None:
+    first = token[:1]
+    longest[first] = max(len(token), longest.get(first, 0))
 
 
 def read_vocabulary(
