@@ -10,7 +10,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 .DEFAULT_GOAL := help
 
 help:
-	@echo 'make demo     run the three bundled jobs, offline, and show what comes out'
+	@echo 'make demo     run the bundled jobs, offline, and show what comes out'
 	@echo 'make test     run every test'
 	@echo 'make check    lint, format and types'
 	@echo 'make setup    only set up $(VENV), which the others do by themselves; PYTHON=... picks the interpreter'

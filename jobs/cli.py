@@ -69,7 +69,7 @@ def demo(
     verbose: Verbose = False,
     debug: Debug = False,
 ) -> None:
-    """Runs three small jobs on bundled text with bundled models, offline."""
+    """Runs five small jobs, English and Chinese, on bundled text with bundled models, offline."""
     from jobs.tour import tour
 
     tour(output, console())

@@ -1,11 +1,13 @@
-"""`shardmill demo`: three small jobs from bundled text to tables on screen, and what to type next."""
+"""`shardmill demo`: small jobs from bundled text to tables on screen, and what to type next."""
 
 from __future__ import annotations
 
 import json
 import shutil
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -22,7 +24,7 @@ from jobs.api import run
 from jobs.display import headline, run_display, summary
 from jobs.preview import read_input
 from jobs.spec import JobSpec
-from jobs.tables import results_table
+from jobs.tables import LabelStyles, results_table
 from jobs.wording import one_line, plural
 
 UNIT_BYTES = 6_000  # so that even the bundled text keeps two workers busy
@@ -75,6 +77,8 @@ def _some_rows(spec: JobSpec) -> RenderableType:
     good = results.filter(results["error"].is_null())
     if "embedding" in results.column_names:
         return neighbours_table(good, spec.input.text)
+    if "original" in results.column_names:
+        return pairs_table(good, spec.input.text)
     bad = results.filter(results["error"].is_valid())
     chosen = good.take(_spread(good.num_rows, NUM_SHOWN))
     return results_table(pa.concat_tables([chosen, bad.slice(0, NUM_ERRORS_SHOWN)]), text=spec.input.text)
@@ -101,6 +105,34 @@ def neighbours_table(rows: pa.Table, text: str) -> Table:
         closest = Text("\n".join(texts[other] for other in others), overflow="ellipsis", no_wrap=True)
         table.add_row(Text(texts[row]), closest, cosines, end_section=True)
     return table
+
+
+def pairs_table(rows: pa.Table, text: str) -> Table:
+    """Some texts with their labels, each above its variant with characters swapped, which are marked."""
+    by_id = {row["id"]: row for row in rows.to_pylist()}
+    pairs = [(by_id[row["original"]], row) for row in by_id.values() if row["original"]]
+    num_same = sum(original["label"] == variant["label"] for original, variant in pairs)
+    table = Table(
+        header_style="bold",
+        caption=f"{num_same} of {len(pairs)} texts keep their label with characters swapped for similar ones",
+        caption_justify="left",
+    )
+    table.add_column(text, ratio=1)
+    table.add_column("label")
+    table.add_column("score", justify="right")
+    styles = LabelStyles()
+    for place in _spread(len(pairs), NUM_SHOWN).tolist():
+        original, variant = pairs[place]
+        swapped = Text()
+        for old, new in zip(original[text], variant[text], strict=True):
+            swapped.append(new, style="" if new == old else "bold yellow")
+        table.add_row(Text(original[text]), *_label_and_score(original, styles))
+        table.add_row(swapped, *_label_and_score(variant, styles), end_section=True)
+    return table
+
+
+def _label_and_score(row: Mapping[str, Any], styles: LabelStyles) -> tuple[Text, Text]:
+    return Text(row["label"], style=styles(row["label"])), Text(f"{row['score']:.3f}")
 
 
 def _what_next(specs: list[JobSpec], output: Path) -> Text:

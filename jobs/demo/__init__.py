@@ -1,4 +1,4 @@
-"""The demo: three small jobs with their own text and models, so that everything can be tried offline."""
+"""The demo: small jobs with their own text and models, so that everything can be tried offline."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ FOLDER = Path(__file__).parent
 class DemoJob:
     """One bundled job. The paths are absolute; the spec names the same files from the root of a clone."""
 
-    name: str  # also the name of the kind of result: topics, ner, embed
+    name: str  # also the name of what comes out; of Chinese text with zh_ before it
     spec: Path  # the job file, to be read as an example
     corpus: Path  # the bundled text
     model: Path  # a folder in Hugging Face's layout
@@ -27,5 +27,11 @@ def jobs() -> list[DemoJob]:
             corpus=FOLDER / "corpus" / corpus,
             model=FOLDER / "models" / name,
         )
-        for name, corpus in (("topics", "topics.jsonl"), ("ner", "ner.jsonl"), ("embed", "embed.csv"))
+        for name, corpus in (
+            ("topics", "topics.jsonl"),
+            ("ner", "ner.jsonl"),
+            ("embed", "embed.csv"),
+            ("zh_topics", "zh_topics.jsonl"),
+            ("zh_ner", "zh_news.jsonl"),
+        )
     ]

@@ -6,6 +6,7 @@ import csv
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,14 +30,17 @@ class Score:
         return f"{self.name} {self.value:.3f} (at least {self.bar:.2f})"
 
 
-def score(job: DemoJob, model: Model) -> Score:
+def scores(job: DemoJob, model: Model) -> list[Score]:
     """How well `model` does the job on its corpus."""
-    scorers: dict[str, Callable[[list[dict[str, Any]], Model], Score]] = {
-        "topics": accuracy,
-        "ner": entity_f1,
-        "embed": neighbours,
+    scorers: dict[str, list[Callable[[list[dict[str, Any]], Model], Score]]] = {
+        "topics": [accuracy],
+        "ner": [entity_f1],
+        "embed": [neighbours],
+        "zh_topics": [accuracy, robustness],
+        "zh_ner": [partial(entity_f1, bar=0.65)],
     }
-    return scorers[job.name](read_corpus(job.corpus), model)
+    rows = read_corpus(job.corpus)
+    return [score(rows, model) for score in scorers[job.name]]
 
 
 def read_corpus(path: Path) -> list[dict[str, Any]]:
@@ -53,12 +57,20 @@ def accuracy(rows: list[dict[str, Any]], model: Model) -> Score:
     return Score(name="accuracy", value=float(np.mean(right)), bar=0.95)
 
 
-def entity_f1(rows: list[dict[str, Any]], model: Model) -> Score:
+def robustness(rows: list[dict[str, Any]], model: Model) -> Score:
+    """The share of texts that get the same topic with characters swapped for similar ones, right or wrong."""
+    found = annotate([row["text"] for row in rows], model=model, task={"type": "classify"})["label"].to_pylist()
+    labels = {row["id"]: label for row, label in zip(rows, found, strict=True)}
+    same = [labels[row["id"]] == labels[row["original"]] for row in rows if row["original"]]
+    return Score(name="same topic when swapped", value=float(np.mean(same)), bar=0.95)
+
+
+def entity_f1(rows: list[dict[str, Any]], model: Model, *, bar: float = 0.85) -> Score:
     """F1 over entities; only the exact span with the right label is right."""
     table = annotate([row["text"] for row in rows], model=model, task={"type": "ner", "aggregation": "simple"})
     found = _entities(table["entities"].to_pylist())
     wanted = _entities([row["gold"] for row in rows])
-    return Score(name="entity F1", value=2 * len(found & wanted) / (len(found) + len(wanted)), bar=0.85)
+    return Score(name="entity F1", value=2 * len(found & wanted) / (len(found) + len(wanted)), bar=bar)
 
 
 def _entities(rows: list[list[dict[str, Any]] | None]) -> set[tuple[int, str, int, int]]:

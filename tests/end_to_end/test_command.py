@@ -138,13 +138,14 @@ def test_the_demo_from_start_to_end_and_again(tmp_path: Path) -> None:
     output = tmp_path / "demo-output"
     first = shardmill("demo", "--output", output)
     assert first.returncode == 0, first.stderr
-    assert first.stdout.count("Done in") == 3
+    assert first.stdout.count("Done in") == 5
     assert "→PER" in first.stdout
     assert "closest by embedding" in first.stdout
+    assert "texts keep their label" in first.stdout
     assert "What to type next" in first.stdout
     assert first.stderr == ""
     again = shardmill("demo", "--output", output)
     assert again.returncode == 0
-    assert again.stdout.count("Nothing to do") == 3
-    for name in ("topics", "ner", "embed"):
+    assert again.stdout.count("Nothing to do") == 5
+    for name in ("topics", "ner", "embed", "zh_topics", "zh_ner"):
         assert shardmill("verify", output / name).returncode == 0
