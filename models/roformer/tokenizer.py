@@ -7,11 +7,11 @@ normalises first.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cached_property, lru_cache
 from typing import Any
 
-from tokenizers import Tokenizer
+from tokenizers import Encoding, Tokenizer
 from tokenizers.pre_tokenizers import BertPreTokenizer, PreTokenizer
 
 from models.roformer.jieba import JiebaPreTokenizer, segments
@@ -64,6 +64,26 @@ class RoFormerTokenizerFast(WordPieceTokenizerFast):
             encoder = Tokenizer.from_str(self._backend.to_str())
         encoder.pre_tokenizer = PreTokenizer.custom(self._jieba)
         return encoder
+
+    def _encode_each(
+        self,
+        encoder: Tokenizer,
+        inputs: Sequence[Any],
+        *,
+        is_pretokenized: bool = False,
+        add_special_tokens: bool,
+        with_offsets: bool = True,
+    ) -> list[Encoding]:
+        """Encodes texts or pairs, or words of theirs."""
+        # One by one, in the thread that calls. The library's threads would wait for Python's lock to run jieba, which
+        # another thread may hold while it waits for them: to pad, for one.
+        encodings = []
+        for one in inputs:
+            first, second = one if isinstance(one, tuple) else (one, None)
+            encodings.append(
+                encoder.encode(first, second, is_pretokenized=is_pretokenized, add_special_tokens=add_special_tokens)
+            )
+        return encodings
 
     @cached_property
     def _jieba(self) -> JiebaPreTokenizer:

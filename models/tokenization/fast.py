@@ -67,9 +67,7 @@ class PreTrainedTokenizerFast(FlatTokenizer):
 
     def _flat_tokens(self, texts: Sequence[str], *, with_offsets: bool) -> FlatTokens:
         backend = self._encoder(split_special_tokens=self.split_special_tokens)
-        # Tracking offsets costs the backend a quarter of its time.
-        encode = backend.encode_batch if with_offsets else backend.encode_batch_fast
-        encodings = encode(texts, add_special_tokens=False)
+        encodings = self._encode_each(backend, texts, add_special_tokens=False, with_offsets=with_offsets)
         ids = [np.array(encoding.ids, dtype=np.int32) for encoding in encodings]
         spans = [np.array(e.offsets, dtype=np.int32).reshape(-1, 2) for e in encodings] if with_offsets else []
         return FlatTokens(
@@ -108,13 +106,15 @@ class PreTrainedTokenizerFast(FlatTokenizer):
         limits = call.limits
         if limits.truncation is TruncationStrategy.DO_NOT_TRUNCATE or limits.max_length is None:
             inputs = [first if second is None else (first, second) for first, second in rows]
-            whole = backend.encode_batch(
-                inputs, is_pretokenized=call.is_split_into_words, add_special_tokens=call.add_special_tokens
+            whole = self._encode_each(
+                backend, inputs, is_pretokenized=call.is_split_into_words, add_special_tokens=call.add_special_tokens
             )
             return [[encoding] for encoding in whole]
 
         def encode(texts: Iterable[Any]) -> list[Encoding]:
-            return parts.encode_batch(list(texts), is_pretokenized=call.is_split_into_words, add_special_tokens=False)
+            return self._encode_each(
+                parts, list(texts), is_pretokenized=call.is_split_into_words, add_special_tokens=False
+            )
 
         parts = self._encoder(split_special_tokens=call.split_special_tokens, assembles=False)
         firsts = encode(first for first, _ in rows)
@@ -165,6 +165,20 @@ class PreTrainedTokenizerFast(FlatTokenizer):
     @cached_property
     def _encoders(self) -> dict[tuple[bool, bool], Tokenizer]:
         return {}
+
+    def _encode_each(
+        self,
+        encoder: Tokenizer,
+        inputs: Sequence[Any],
+        *,
+        is_pretokenized: bool = False,
+        add_special_tokens: bool,
+        with_offsets: bool = True,
+    ) -> list[Encoding]:
+        """Encodes texts or pairs, or words of theirs."""
+        # Tracking offsets costs the backend a quarter of its time.
+        encode = encoder.encode_batch if with_offsets else encoder.encode_batch_fast
+        return encode(inputs, is_pretokenized=is_pretokenized, add_special_tokens=add_special_tokens)
 
     def _make_encoder(self, split_special_tokens: bool, assembles: bool) -> Tokenizer:
         """The backend, or a copy of it with other settings."""
