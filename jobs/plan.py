@@ -7,10 +7,11 @@ from dataclasses import dataclass, field
 
 from jobs.spec import JobSpec
 from models import load_config
+from pipeline.changes import changes
 from pipeline.ledger import parent
 from pipeline.loading import ModelFiles
 from pipeline.planner import BadFile, input_schema, list_files, plan_units
-from pipeline.resume import Progress, all_units, changes
+from pipeline.resume import Progress, all_units
 from pipeline.sizing import unit_bytes
 from pipeline.storage import Storage
 from pipeline.units import InputFile, Unit

@@ -96,8 +96,14 @@ class RayPool:
             self._actors[name] = actor
             self._calls[actor.load.remote()] = (name, None)
 
-    def assign(self, worker: str, unit: Unit) -> None:
+    def assign(self, worker: str, unit: Unit, *, alone: bool = False) -> None:
         self._calls[self._actors[worker].work.remote(unit)] = (worker, unit.name)
+
+    def drop(self, worker: str, unit: str) -> None:
+        pass
+
+    def end(self, worker: str) -> None:
+        pass
 
     def poll(self, timeout_s: float) -> list[Message]:
         if not self._calls:

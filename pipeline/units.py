@@ -40,6 +40,8 @@ class Unit:
     name: str  # "00000-000012-3fa9c1d2": plan, place in it (so names sort in input order), digest of the pieces
     pieces: tuple[Piece, ...]
     size_bytes: int  # of input text, as estimated by the planner
+    first_row: int = 0  # of the rows that the pieces give, in order, the unit is `first_row:stop_row`: a planned unit
+    stop_row: int | None = None  # is all of them, one that was cut in the search for a bad row is a range
 
     @property
     def num_rows(self) -> int | None:

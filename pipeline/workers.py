@@ -38,13 +38,37 @@ class Failed:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Counted:
+    """Said of a unit that was given alone, before the model sees it: how many rows its pieces give."""
+
+    worker: str
+    unit: str
+    num_rows: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progressed:
+    """A sign of life: the steps (windows read, batches computed ...) that a worker has done so far, over all units."""
+
+    worker: str
+    num_steps: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Leaving:
+    """The worker's machine is about to be taken away: it gives back what is not on its device, and takes no more."""
+
+    worker: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Lost:
     worker: str
     reason: str
     failure: Failure | None = None  # set when the worker could not even start
 
 
-Message = Ready | Done | Failed | Lost
+Message = Ready | Counted | Progressed | Leaving | Done | Failed | Lost
 
 
 class Pool(Protocol):
@@ -54,8 +78,20 @@ class Pool(Protocol):
         """Starts workers; each says `Ready` when its model is loaded."""
         ...
 
-    def assign(self, worker: str, unit: Unit) -> None:
-        """Gives a unit to a worker; the worker answers with `Done` or `Failed`, or is `Lost`."""
+    def assign(self, worker: str, unit: Unit, *, alone: bool = False) -> None:
+        """Gives a unit to a worker; the worker answers with `Done` or `Failed`, or is `Lost`.
+
+        Args:
+            alone: the unit is under suspicion, and the worker has no other: it says `Counted` before it begins.
+        """
+        ...
+
+    def drop(self, worker: str, unit: str) -> None:
+        """Has a worker leave a unit that is no longer wanted; what it still says of it may be ignored."""
+        ...
+
+    def end(self, worker: str) -> None:
+        """Ends one worker at once, without another word of it: it hangs, or nothing is left for it to do."""
         ...
 
     def poll(self, timeout_s: float) -> list[Message]:
@@ -83,9 +119,15 @@ class LocalPool:
         self._replica = self._recipe.make()
         self._messages.put(Ready(worker="local"))
 
-    def assign(self, worker: str, unit: Unit) -> None:
+    def assign(self, worker: str, unit: Unit, *, alone: bool = False) -> None:
         assert self._replica is not None
         self._replica.submit(unit).add_done_callback(lambda future: self._report(unit, future))
+
+    def drop(self, worker: str, unit: str) -> None:
+        pass
+
+    def end(self, worker: str) -> None:
+        pass
 
     def poll(self, timeout_s: float) -> list[Message]:
         try:

@@ -11,8 +11,8 @@ import pytest
 from jobs import JobSpec
 from models.errors import CheckpointError
 from models.roberta import RobertaConfig, RobertaForSequenceClassification, RobertaTokenizerFast
+from pipeline import driver as module
 from pipeline import output as folder
-from pipeline import run as module
 from pipeline.errors import FileChanged, FileUnreadable, OutputConflict, StorageError, WorkerError
 from pipeline.events import Event, RunSummary, UnitQuarantined, UnitRetried, UnitSplit, WorkerLost, WorkerReady
 from pipeline.lease import LEASE
@@ -43,7 +43,7 @@ class ScriptedPool:
             self._news.append(self._on_load(f"w{self.started}"))
             self.started += 1
 
-    def assign(self, worker: str, unit: Unit) -> None:
+    def assign(self, worker: str, unit: Unit, *, alone: bool = False) -> None:
         self.given[unit.name] = self.given.get(unit.name, 0) + 1
         self._news.append(self._answer(worker, unit, self.given[unit.name]))
 
@@ -54,6 +54,12 @@ class ScriptedPool:
         if isinstance(message, Lost):  # nothing is heard of it any more
             self._news = [other for other in self._news if other.worker != message.worker]
         return [message]
+
+    def drop(self, worker: str, unit: str) -> None:
+        pass
+
+    def end(self, worker: str) -> None:
+        pass
 
     def hand_back(self) -> None:
         pass
