@@ -13,10 +13,11 @@ import socket
 import threading
 import time
 from contextlib import suppress
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from pipeline.errors import CommitConflict, OutputConflict, ShardmillError
+from pipeline.errors import CommitConflict, OutputConflict, ShardmillError, StorageNotFound
 from pipeline.output import ROOT
 from pipeline.storage import Storage
 
@@ -38,26 +39,48 @@ class Lease:
         self._thread = threading.Thread(target=self._renew_until_end, name="lease", daemon=True)
 
     def __enter__(self) -> Self:
-        """Takes the lease.
+        """Takes the lease: at once if it is free, or its holder is seen to be dead; else once it has not been renewed
+        for `STALE_S` while we watch.
 
         Raises:
-            OutputConflict: another driver holds it, and it is alive as far as one can tell.
+            OutputConflict: another driver holds it, and is alive.
         """
         try:
             self._write(exclusive=True)
         except CommitConflict:
             holder = self._holder()
-            if holder and not _is_gone(holder):
-                age_s = max(0.0, time.time() - holder["renewed_at"])
+            if holder and self._is_alive(holder):
                 raise OutputConflict(
-                    f"{self._output.url} is being written by run {holder['run_id']} on {holder['host']}, which gave a "
-                    f"sign of life {age_s:.0f} s ago. Wait for it to end; if it is dead, try again "
-                    f"in {max(1.0, STALE_S - age_s):.0f} s."
+                    f"{self._output.url} is being written by run {holder['run_id']} on {holder['host']}, which is "
+                    "alive. Wait for it to end, or stop it; then run the job again."
                 ) from None
             logger.warning("the driver of run %s is gone: taking over", holder["run_id"] if holder else "unknown")
             self._write(exclusive=False)
         self._thread.start()
         return self
+
+    def _is_alive(self, holder: dict[str, Any]) -> bool:
+        """Whether the holder lives. If it is where it cannot be seen, that takes until its next renewal, or `STALE_S`.
+
+        The lease is watched by our own clock: those of two machines may differ by more than any lease lasts.
+        """
+        if (seen := _is_running(holder)) is not None:
+            return seen
+        logger.warning(
+            "run %s on %s holds the output: waiting up to %.0f s for a sign of life",
+            holder["run_id"],
+            holder["host"],
+            STALE_S,
+        )
+        stale_at = time.monotonic() + STALE_S
+        while time.monotonic() < stale_at:
+            time.sleep(RENEW_S / 5)
+            now = self._holder()
+            if now is None:
+                return False  # it has ended, and given the lease back
+            if now != holder:
+                return True
+        return False
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -92,28 +115,48 @@ class Lease:
                 logger.warning("the lease could not be renewed: %s", error)  # it is good for some renewals more
 
     def _holder(self) -> dict[str, Any] | None:
-        """Who holds the lease; None if nobody does, or it cannot be read."""
-        with suppress(ShardmillError, ValueError):
+        """Who holds the lease; None if nobody does, or it is damaged."""
+        with suppress(StorageNotFound, ValueError):
             holder = json.loads(self._output.read_bytes(LEASE))
             if {"run_id", "host", "pid", "renewed_at"} <= holder.keys():
                 return dict(holder)
         return None
 
     def _write(self, *, exclusive: bool) -> None:
-        holder = {"run_id": self._run_id, "host": socket.gethostname(), "pid": os.getpid(), "renewed_at": time.time()}
+        holder = {
+            "run_id": self._run_id,
+            "host": socket.gethostname(),
+            "machine": _machine(),
+            "pid": os.getpid(),
+            "started": _start_time(os.getpid()),
+            "renewed_at": time.time(),
+        }
         self._output.write_bytes(LEASE, json.dumps(holder).encode(), exclusive=exclusive)
 
 
-def _is_gone(holder: dict[str, Any]) -> bool:
-    """Whether a lease is stale, or its driver was on this machine and has ended."""
-    if time.time() - holder["renewed_at"] > STALE_S:
-        return True
-    return holder["host"] == socket.gethostname() and not _is_alive(int(holder["pid"]))
+def _is_running(holder: dict[str, Any]) -> bool | None:
+    """Whether a lease's driver is among the processes that can be seen from here, and renews; None if it is not here."""
+    machine = _machine()
+    if machine is None or holder.get("machine") != machine:
+        return None
+    if _start_time(int(holder["pid"])) != holder.get("started"):  # the number may be another process's by now
+        return False
+    return bool(time.time() - holder["renewed_at"] < STALE_S)  # one clock: it is on this machine
 
 
-def _is_alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except OSError as error:
-        return not isinstance(error, ProcessLookupError)  # somebody else's process may not be asked, but is there
-    return True
+def _machine() -> str | None:
+    """What tells apart the places where process numbers mean the same: this boot of this machine, and in it this
+    container. Host names do not: a pod that is started again has the same. None where the system does not tell.
+    """
+    with suppress(OSError):
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+        return f"{boot} {os.stat('/proc/self/ns/pid').st_ino}"
+    return None
+
+
+def _start_time(pid: int) -> str | None:
+    """When a process began, in ticks since the machine did; None if there is no such process, or it has ended."""
+    with suppress(OSError):
+        state, *fields = Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()
+        return None if state in "ZX" else fields[18]
+    return None
