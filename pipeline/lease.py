@@ -135,7 +135,7 @@ class Lease:
 
 
 def _is_running(holder: dict[str, Any]) -> bool | None:
-    """Whether a lease's driver is among the processes that can be seen from here, and renews; None if it is not here."""
+    """Whether a lease's driver is a process that can be seen from here, and renews it; None if it would not be seen."""
     machine = _machine()
     if machine is None or holder.get("machine") != machine:
         return None
