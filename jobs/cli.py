@@ -249,6 +249,41 @@ def verify(
         raise typer.Exit(1)
 
 
+@_command(
+    "shardmill bench",
+    "shardmill bench --model ./ner --task ner --input 'texts/*.jsonl' --cpus 4 --seconds 60",
+)
+def bench(
+    model: flags.BenchModel = None,
+    task: flags.BenchTask = "embed",
+    input: flags.BenchInput = None,
+    text_column: flags.TextColumn = None,
+    dtype: flags.Dtype = None,
+    gpus: flags.BenchGpus = None,
+    cpus: flags.BenchCpus = None,
+    seconds: flags.BenchSeconds = 20.0,
+    verbose: Verbose = False,
+    debug: Debug = False,
+) -> None:
+    """Measures this machine's throughput against what its matrix multiplies allow. In this process, without Ray."""
+    from jobs.bench import bench as measure
+
+    screen = console()
+    with screen.status("") as shown:
+        measured = measure(
+            model=model,
+            task=task,
+            urls=input or (),
+            text_column=text_column or "text",
+            dtype=dtype or "auto",
+            gpus=gpus,
+            cpus=cpus,
+            seconds=seconds,
+            on_step=lambda step: shown.update(f"{step} …"),
+        )
+    screen.print(reports.bench_report(measured, model=model, task=task))
+
+
 def _spec(kind: str, ctx: typer.Context) -> JobSpec:
     from jobs.spec import JobSpec
 

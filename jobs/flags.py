@@ -236,3 +236,30 @@ Stride = Annotated[
     _option("--stride", twin="task.stride", panel=_TASK, metavar="TOKENS",
             help="That two windows of a long text share; default: a quarter."),
 ]  # fmt: skip
+
+# For `bench`, which has no job file.
+BenchModel = Annotated[
+    str | None,
+    _option("--model", panel=_MODEL, metavar="MODEL",
+            help="A folder, an fsspec URL or a Hub id; default: a RoBERTa of base size with random weights."),
+]  # fmt: skip
+BenchTask = Annotated[
+    Literal["classify", "embed", "ner"],
+    _option("--task", panel=_TASK, help="What the model is to do; default: embed."),
+]
+BenchInput = Annotated[
+    list[str] | None,
+    _option("--input", panel=_INPUT, metavar="URL",
+            help="A file, folder, glob or hf://datasets/ID; default: text made up, half of it under 60 words."),
+]  # fmt: skip
+BenchGpus = Annotated[
+    float | None, typer.Option("--gpus", min=0, help="Default: one if there is one.", rich_help_panel=_WORKERS)
+]
+BenchCpus = Annotated[
+    int | None,
+    typer.Option("--cpus", min=1, help="Threads of the model; default: all cores.", rich_help_panel=_WORKERS),
+]
+BenchSeconds = Annotated[
+    float,
+    typer.Option("--seconds", min=0.1, help="How long each of the two runs takes, roughly.", rich_help_panel=_GENERAL),
+]

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import pyarrow as pa
 
 from jobs.spec import JobSpec
 from pipeline.errors import InputNotFound
 from pipeline.loading import load_engine
+from pipeline.options import InputOptions
 from pipeline.planner import BadFile, input_schema, list_files, plan_units
 from pipeline.reader import RawBatch, read_piece
 from pipeline.windows import windows
@@ -26,7 +27,7 @@ def first_results(spec: JobSpec, num_rows: int) -> pa.Table:
         ShardmillError: as a run would.
         ModelError: the model cannot be loaded.
     """
-    rows = next(windows(read_input(spec), max_rows=num_rows), None)
+    rows = next(windows(read_input(spec.input, spec.output.keep), max_rows=num_rows), None)
     if rows is None:
         raise InputNotFound(f"{', '.join(spec.input.url)}: there are no rows to preview")
     # Only now the model: a mistake in the input shows at once.
@@ -39,20 +40,20 @@ def first_results(spec: JobSpec, num_rows: int) -> pa.Table:
     return pa.table(columns)
 
 
-def read_input(spec: JobSpec) -> Iterator[RawBatch]:
+def read_input(source: InputOptions, keep: Sequence[str] = ()) -> Iterator[RawBatch]:
     """The input's rows in the order in which a run takes them; files that cannot be planned are left out."""
-    files = list(list_files(spec.input))
-    schema = input_schema(files, spec.input, spec.output.keep)
-    for unit in plan_units(files, spec.input, unit_bytes=UNIT_BYTES):
+    files = list(list_files(source))
+    schema = input_schema(files, source, keep)
+    for unit in plan_units(files, source, unit_bytes=UNIT_BYTES):
         if isinstance(unit, BadFile):
             logger.warning("left out %s: %s", unit.file.url, unit.reason)
             continue
         for piece in unit.pieces:
             yield from read_piece(
                 piece,
-                text=spec.input.text,
-                text_pair=spec.input.text_pair,
-                keep=spec.output.keep,
+                text=source.text,
+                text_pair=source.text_pair,
+                keep=keep,
                 schema=schema,
-                storage_options=spec.input.storage,
+                storage_options=source.storage,
             )

@@ -1,4 +1,4 @@
-"""What `plan`, `status` and `verify` print."""
+"""What `plan`, `status`, `verify` and `bench` print."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from jobs.wording import count, duration, one_line, plural, share, short, size
 
 if TYPE_CHECKING:  # `verify` brings in torch, which `status` should not wait for
     from jobs.plan import Plan
+    from pipeline.bench import BenchResult, Speed
     from pipeline.events import RunSummary
     from pipeline.status import OutputStatus
     from pipeline.units import Unit
@@ -176,6 +177,73 @@ def _problems(check: Check) -> list[Text]:
     if check.num_problems > len(check.problems):
         lines.append(Text(f"  … and {count(check.num_problems - len(check.problems))} more", style="dim"))
     return lines
+
+
+BESIDE_THE_MODEL = ("read", "tokenize", "decode", "write", "commit")  # stages in threads of their own
+
+
+def bench_report(found: BenchResult, *, model: str | None, task: str) -> RenderableType:
+    """Throughput beside the machine's ceiling, then where the time went, then what else is to be known."""
+    threads = f"{plural(found.num_threads, 'thread')} of " if not found.peak_device_bytes else ""
+    lines: list[RenderableType] = [
+        Text.assemble((model or "RoBERTa of base size, random weights", "bold"), f"  {task}, {found.dtype}"),
+        Text(f"  {threads}{found.device}", style="dim"),
+        Text(),
+        _speeds(found),
+        Text(),
+        _stages(found),
+        Text(),
+    ]
+    facts = _grid()
+    attention = found.attention_flops_per_token / found.flops_per_token
+    lowest = f", {short(min(found.matmul_rates) / 1e12)} at the worst of {len(found.matmul_rates)} times"
+    facts.add_row("ceiling", f"{short(found.ceiling / 1e12)} TFLOP/s", f"of matrix multiplies in this run{lowest}")
+    facts.add_row("a token", f"{short(found.flops_per_token / 1e6)} MFLOP", f"attention comes on top: {attention:.1%}")
+    facts.add_row("padding", f"{found.padding_share:.1%}", "of the tokens that were computed")
+    facts.add_row("memory", size(found.peak_memory_bytes), "of this process at most")
+    if found.peak_device_bytes:
+        facts.add_row("", size(found.peak_device_bytes), "of the device at most")
+    facts.add_row("first pass", duration(found.first_forward_s), "of the model, before it is warm")
+    if found.accuracy is not None:
+        accuracy = found.accuracy
+        compared = f"to float32, of {plural(accuracy.num_rows, 'row')}"
+        if accuracy.least_cosine is not None:
+            facts.add_row("accuracy", f"{accuracy.least_cosine:.6f}", f"least cosine {compared}")
+        if accuracy.label_agreement is not None:
+            facts.add_row("labels", f"{accuracy.label_agreement:.2%}", f"equal {compared}")
+    return Group(*lines, facts)
+
+
+def _speeds(found: BenchResult) -> Table:
+    table = Table.grid(padding=(0, 2))
+    table.pad_edge = True
+    for name in ("", "tokens/s", "rows/s", "TFLOP/s", "of the ceiling"):
+        table.add_column(name, justify="right" if name else "left")
+    table.add_row(*(Text(column.header, style="dim") for column in table.columns))  # type: ignore[arg-type]
+    table.add_row("ceiling", short(found.ceiling_tokens_per_s), "", short(found.ceiling / 1e12), "100%")
+    for name, speed in (("forward alone", found.forward), ("end to end", found.end_to_end)):
+        table.add_row(Text(name, style="bold"), *_speed(found, speed))
+    return table
+
+
+def _speed(found: BenchResult, speed: Speed) -> tuple[str, str, str, str]:
+    flops = speed.tokens_per_s * found.flops_per_token
+    reached = share(found.share_of_ceiling(speed), 1.0)
+    return short(speed.tokens_per_s), short(speed.rows_per_s), short(flops / 1e12), reached
+
+
+def _stages(found: BenchResult) -> Table:
+    whole = found.end_to_end.seconds
+    forward = found.stage_s.get("forward", 0.0)
+    table = _grid()
+    table.add_row("end to end", duration(whole), f"{plural(found.end_to_end.num_rows, 'row')} from file to Parquet")
+    floor = share(found.end_to_end.num_tokens / found.ceiling_tokens_per_s, forward)
+    table.add_row("  forward", duration(forward), f"{share(forward, whole)}; at the ceiling it were {floor} of that")
+    table.add_row("  wait", duration(found.wait_s), f"{share(found.wait_s, whole)}: the device had nothing to do")
+    for stage in BESIDE_THE_MODEL:
+        seconds = found.stage_s.get(stage, 0.0)
+        table.add_row(f"  {stage}", duration(seconds), f"{share(seconds, whole)}, while others work")
+    return table
 
 
 def _grid() -> Table:

@@ -72,7 +72,7 @@ def demo_spec(job: demo.DemoJob, output: Path) -> JobSpec:
 def _some_rows(spec: JobSpec) -> RenderableType:
     results = pq.read_table(spec.output.url)
     if spec.input.text not in results.column_names:
-        texts = pa.chunked_array([batch.texts for batch in read_input(spec)], pa.large_string())
+        texts = pa.chunked_array([batch.texts for batch in read_input(spec.input, spec.output.keep)], pa.large_string())
         results = results.add_column(0, spec.input.text, texts)  # rows leave in the order in which they came
     good = results.filter(results["error"].is_null())
     if "embedding" in results.column_names:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
 from pipeline.options import WorkerOptions
 
 UNIT_S = 90.0
@@ -20,13 +23,27 @@ def unit_bytes(config: Any, workers: WorkerOptions, input_bytes: int) -> int:
     """Bytes of input text for one unit.
 
     Args:
-        config: of the model; a token takes about 2 floating-point operations per weight of the layers.
+        config: of the model.
         input_bytes: of all input files.
     """
-    hidden, layers = config.hidden_size, config.num_hidden_layers
-    weights = layers * (4 * hidden * hidden + 2 * hidden * config.intermediate_size)
     flops = GPU_FLOPS * workers.gpus if workers.gpus else CPU_CORE_FLOPS * workers.cpus
-    tokens_per_s = min(flops / (2 * weights), TOKENIZER_TOKENS_PER_S)
+    tokens_per_s = min(flops / flops_per_token(config), TOKENIZER_TOKENS_PER_S)
     by_time = tokens_per_s * BYTES_PER_TOKEN * UNIT_S
     by_share = input_bytes / (workers.max * UNITS_PER_WORKER)
     return int(min(max(min(by_time, by_share), SMALLEST_BYTES), LARGEST_BYTES))
+
+
+def flops_per_token(config: Any) -> float:
+    """Floating-point operations that one token costs: two for each weight of the layers.
+
+    The products between tokens, in attention, come on top (`attention_flops_per_token`), and whatever is done once a
+    sequence.
+    """
+    hidden = config.hidden_size
+    return float(2 * config.num_hidden_layers * (4 * hidden * hidden + 2 * hidden * config.intermediate_size))
+
+
+def attention_flops_per_token(config: Any, seqlens: npt.NDArray[np.int64]) -> float:
+    """Operations of the products between tokens, for one token of sequences of these lengths, on average."""
+    keys_per_token = float((seqlens**2).sum() / seqlens.sum())  # a token attends to its whole sequence
+    return float(4 * config.num_hidden_layers * config.hidden_size * keys_per_token)
