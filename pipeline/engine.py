@@ -72,6 +72,7 @@ class Engine:
         self.device: torch.device = next(model.parameters()).device
         self.token_budget = token_budget or _TOKEN_BUDGET.get(self.device.type, _TOKEN_BUDGET["cpu"])
         self.schema = pa.schema([*task.fields, ERROR_FIELD])
+        self.num_batches = 0  # computed so far: a sign of life in a long window
 
     def annotate(self, texts: pa.Array, pairs: pa.Array | None = None) -> pa.RecordBatch:
         """Gives the result columns and `error` for each text, in order."""
@@ -124,10 +125,10 @@ class Engine:
             plan = plan_batches(encoding.cu_seqlens, self.token_budget)
             try:
                 batches = self._batches(encoding, plan)
-                parts = list(zip(*(self.task.forward(self.model, batch) for batch in batches), strict=True))
-            except torch.OutOfMemoryError:
-                if self.token_budget <= plan.seqlens[0]:
-                    raise  # one text alone is too much
+                parts = list(zip(*(self._compute(batch) for batch in batches), strict=True))
+            except (MemoryError, RuntimeError) as error:
+                if not _is_out_of_memory(error) or self.token_budget <= plan.seqlens[0]:
+                    raise  # it is something else, or one text alone is too much
                 self.token_budget = max(self.token_budget // 2, int(plan.seqlens[0]))
                 logger.warning("the device ran out of memory: from now on %d tokens at a time", self.token_budget)
                 torch.cuda.empty_cache()
@@ -159,6 +160,17 @@ class Engine:
             num_tokens=encoding.num_tokens,
         )
 
+    def pick(self, window: Window, outputs: Outputs, rest: Window) -> Outputs:
+        """Of a window's outputs those of the rows that `rest` has: the same window, with more rows left out."""
+        chosen = np.isin(window.rows[window.encoding.text_index], rest.rows)
+        if self.task.per_token:
+            chosen = np.repeat(chosen, window.encoding.seqlens)
+        return tuple(output[chosen] for output in outputs) if chosen.any() else ()
+
+    def _compute(self, batch: TokenBatch) -> tuple[Tensor, ...]:
+        self.num_batches += 1
+        return self.task.forward(self.model, batch)
+
     def _batches(self, encoding: FlatEncoding, plan: BatchPlan) -> Sequence[TokenBatch]:
         ids = torch.from_numpy(encoding.input_ids[plan.token_order])
         types = encoding.token_type_ids
@@ -189,6 +201,10 @@ class Engine:
                 places = np.searchsorted(encoding.cu_seqlens, places, side="right") - 1
             bad.update(encoding.text_index[places].tolist())
         return bad
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "DefaultCPUAllocator" in str(error)
 
 
 def _restore(sorted_output: Tensor, place: npt.NDArray[np.int64]) -> npt.NDArray[np.generic]:

@@ -10,10 +10,12 @@
     ├── StorageError                   4     no    run     refused, full, or not there
     │   ├── StorageNotFound            4     no    run     no such object or bucket
     │   └── StorageUnavailable         4     yes   unit    throttled, timed out, reset
+    │       └── StorageUnreachable     4     yes   unit    nobody answers
     ├── OutputConflict                 5     no    run     the folder holds another job, or a driver is at work
     ├── CommitConflict                 1     no    unit    somebody else committed this unit: stop, all is well
     ├── HandedBack                     1     yes   unit    a worker that is to end gives the unit to others
     └── WorkerError                    1     yes   unit    a worker could not start, or died
+        └── DeviceLost                 1     yes   unit    its process can use the device no more: it is to end
 
 An error answers two questions: may the same attempt be retried, and how far does it reach. Messages say what was
 expected, what was found, where, and what to do next; they never quote text of the corpus.
@@ -86,6 +88,10 @@ class StorageUnavailable(StorageError):
     reach = "unit"
 
 
+class StorageUnreachable(StorageUnavailable):
+    """No connection could be made: nobody answers at the endpoint, or its name is not known."""
+
+
 class OutputConflict(ShardmillError):
     """The output folder belongs to another job, or another driver is writing to it."""
 
@@ -110,3 +116,7 @@ class WorkerError(ShardmillError):
 
     retry = True
     reach = "unit"
+
+
+class DeviceLost(WorkerError):
+    """A worker's process cannot use its device any more, whatever it is asked to do: it must end."""

@@ -3,73 +3,14 @@
 from __future__ import annotations
 
 import logging
-import re
-from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from models.batch import TokenBatch
-from models.tokenization.flat import FlatEncoding
 from pipeline.engine import EMPTY_TEXT, NOT_FINITE, NULL_TEXT, Engine
-from pipeline.task import Decoded, EncodingPlan
-
-POISON = 13  # a token whose result is not a number
-
-
-class NumberTokenizer:
-    """A text is its numbers; `max_length` of them make a sequence, and longer texts give several."""
-
-    def encode_flat(
-        self, texts: Sequence[str], pairs: Sequence[str] | None = None, *, max_length: int, **_: Any
-    ) -> FlatEncoding:
-        sequences, owners = [], []
-        for number, text in enumerate(texts):
-            ids = [int(word) for word in re.findall(r"\d+", text)]
-            for start in range(0, len(ids), max_length):
-                sequences.append(ids[start : start + max_length])
-                owners.append(number)
-        return FlatEncoding(
-            input_ids=np.array([token for sequence in sequences for token in sequence], np.int32),
-            cu_seqlens=np.cumsum([0, *map(len, sequences)], dtype=np.int64),
-            text_index=np.array(owners, np.int32),
-        )
-
-
-@dataclass(kw_only=True)
-class SumTask:
-    """The sum of a text's numbers, by sequence or by token; a text with the number 7 is refused."""
-
-    per_token: bool = False
-    encoding: EncodingPlan = field(default_factory=lambda: EncodingPlan(max_length=4))
-    fields: Sequence[pa.Field] = (pa.field("sum", pa.float64()),)
-    batches: list[int] = field(default_factory=list)
-    most_tokens: int = 1 << 30  # that the device has memory for
-
-    def forward(self, model: Any, batch: TokenBatch) -> tuple[Tensor, ...]:
-        if batch.num_tokens > self.most_tokens:
-            raise torch.OutOfMemoryError("no")
-        self.batches.append(batch.num_tokens)
-        values = torch.where(batch.input_ids == POISON, float("nan"), batch.input_ids.float())
-        if self.per_token:
-            return (values,)
-        return (torch.stack([part.sum() for part in values.split(list(batch.seqlens))]),)
-
-    def decode(
-        self, texts: Sequence[str], encoding: FlatEncoding, outputs: tuple[npt.NDArray[np.generic], ...]
-    ) -> Decoded:
-        owner = encoding.text_index
-        if self.per_token:
-            owner = np.repeat(owner, encoding.seqlens)
-        sums = np.bincount(owner, weights=outputs[0].astype(np.float64), minlength=len(texts))
-        refused = {place: "seven" for place, text in enumerate(texts) if "7" in text.split()}
-        return Decoded(columns=[pa.array(sums)], errors=refused)
+from tests.support.number_engine import NumberTokenizer, SumTask
 
 
 def engine(task: SumTask, token_budget: int = 6) -> Engine:
@@ -114,8 +55,13 @@ def test_nothing_to_run(texts: list[str | None]) -> None:
     assert task.batches == []
 
 
-def test_out_of_memory_lowers_the_budget_for_good(caplog: pytest.LogCaptureFixture) -> None:
-    task = SumTask(most_tokens=5)
+@pytest.mark.parametrize(
+    "error",
+    [torch.OutOfMemoryError("no"), MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory")],
+    ids=lambda error: type(error).__name__,
+)
+def test_out_of_memory_lowers_the_budget_for_good(error: Exception, caplog: pytest.LogCaptureFixture) -> None:
+    task = SumTask(most_tokens=5, too_many=error)
     under_test = engine(task, token_budget=16)
     texts = pa.array(["1 2 3 4", "5 5", "1", "2 2 2"])
     with caplog.at_level(logging.WARNING):
