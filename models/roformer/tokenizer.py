@@ -17,7 +17,7 @@ from tokenizers.pre_tokenizers import BertPreTokenizer, PreTokenizer
 from models.roformer.jieba import JiebaPreTokenizer, segments
 from models.tokenization.characters import CharacterTable, Kind, ReadCharacter
 from models.tokenization.flat_pieces import FlatPieces, FlatSegments
-from models.tokenization.memo import PieceMemo
+from models.tokenization.memo import PieceMemo, one_by_one
 from models.tokenization.wordpiece_fast import WordPieceTokenizerFast
 from models.tokenization.wordpiece_slow import WordPieceTokenizer
 
@@ -96,7 +96,7 @@ class RoFormerTokenizerFast(WordPieceTokenizerFast):
         """None where the library does not read text as RoFormer does, or leaves line ends in it."""
         if not self._normalizes_as_bert or not self._normalizer.clean_text:
             return None
-        return FlatSegments(CharacterTable(self._read_character), PieceMemo(self._cut_segment), segments)
+        return FlatSegments(CharacterTable(self._read_character), PieceMemo(one_by_one(self._cut_segment)), segments)
 
     def _read_character(self, char: str) -> list[ReadCharacter] | None:
         becomes = self._normalize_character(char)

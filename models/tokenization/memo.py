@@ -1,6 +1,7 @@
 """Remembers the tokens of pieces of text: words and segments repeat, so that most are cut into tokens only once.
 
-Legend: S pieces of text that are asked for, T tokens of theirs, K pieces known, U tokens of those, end to end.
+Legend: N pieces that are cut, S pieces of text that are asked for, T tokens of theirs, K pieces known, U tokens of
+those, end to end.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import count, repeat
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -21,10 +23,36 @@ _NEW = -1
 Int32Array = npt.NDArray[np.int32]
 
 
-Cut = Callable[[str], list[int]]
-"""Cuts one piece: id, start and end of its first token, of its second, ...; places count from the start of the piece.
+class CutPieces(NamedTuple):
+    """The tokens of N pieces, T in all; places count from the start of the piece."""
 
-Plain numbers in one list, as making many tuples takes longer and wakes the garbage collector."""
+    counts: IntArray  # [N]
+    ids: Int32Array  # [T]
+    starts: Int32Array  # [T]
+    ends: Int32Array  # [T]
+
+
+Cut = Callable[[Sequence[str]], CutPieces]
+"""Cuts pieces, at least one."""
+
+
+def one_by_one(cut: Callable[[str], list[int]]) -> Cut:
+    """Cuts many by a function that cuts one: to id, start and end of its first token, of its second, ...
+
+    Plain numbers in one list, as making many tuples takes longer and wakes the garbage collector.
+    """
+
+    def cut_each(pieces: Sequence[str]) -> CutPieces:
+        num_tokens: list[int] = []
+        flat: list[int] = []
+        for piece in pieces:
+            tokens = cut(piece)
+            num_tokens.append(len(tokens) // 3)
+            flat += tokens
+        ids, starts, ends = np.array(flat, dtype=np.int32).reshape(-1, 3).T
+        return CutPieces(np.array(num_tokens, dtype=np.int64), ids, starts, ends)
+
+    return cut_each
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,14 +65,7 @@ class _Arrays:
     ends: Int32Array  # [U]
 
     def plus(self, pieces: Sequence[str], cut: Cut) -> _Arrays:
-        num_tokens: list[int] = []
-        flat: list[int] = []
-        for piece in pieces:
-            tokens = cut(piece)
-            num_tokens.append(len(tokens) // 3)
-            flat += tokens
-        counts = np.array(num_tokens, dtype=np.int64)
-        ids, starts, ends = np.array(flat, dtype=np.int32).reshape(-1, 3).T
+        counts, ids, starts, ends = cut(pieces)
         return _Arrays(
             counts=np.append(self.counts, counts),
             firsts=np.append(self.firsts, len(self.ids) + np.cumsum(counts) - counts),
@@ -100,7 +121,7 @@ class _Known:
 
 
 class PieceMemo:
-    """The tokens of pieces, by a function that cuts one piece.
+    """The tokens of pieces, by a function that cuts them.
 
     Threads may share it. None ever waits: what is not remembered because another thread is remembering is cut again.
     """

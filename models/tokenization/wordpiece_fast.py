@@ -14,14 +14,14 @@ from tokenizers import AddedToken, Tokenizer
 from tokenizers.decoders import WordPiece as WordPieceDecoder
 from tokenizers.models import WordPiece as BackendWordPiece
 from tokenizers.normalizers import BertNormalizer
-from tokenizers.pre_tokenizers import BertPreTokenizer
+from tokenizers.pre_tokenizers import BertPreTokenizer, WhitespaceSplit
 from tokenizers.processors import TemplateProcessing
 
 from models.tokenization.characters import CharacterTable, Kind, ReadCharacter
 from models.tokenization.fast import PreTrainedTokenizerFast, read_backend
 from models.tokenization.files import TOKENIZER_FILE
 from models.tokenization.flat_pieces import FlatPieces, FlatWords, encode_texts, find_texts
-from models.tokenization.memo import PieceMemo
+from models.tokenization.memo import CutPieces, PieceMemo, one_by_one
 from models.tokenization.special_tokens import as_added_token
 from models.tokenization.windows import FlatTokens
 from models.tokenization.wordpiece import CONTINUES, VOCAB_FILE, WordPiece, read_vocabulary, write_vocabulary
@@ -100,7 +100,7 @@ class WordPieceTokenizerFast(PreTrainedTokenizerFast):
     def _flat_pieces(self) -> FlatPieces | None:
         """None where the library does not cut text as BERT does: then it is asked itself."""
         is_expected = self._normalizes_as_bert and isinstance(self._backend.pre_tokenizer, BertPreTokenizer)
-        return FlatWords(CharacterTable(self._read_character), PieceMemo(self._cut_word)) if is_expected else None
+        return FlatWords(CharacterTable(self._read_character), PieceMemo(self._cut_words)) if is_expected else None
 
     @property
     def _normalizer(self) -> Any:
@@ -160,6 +160,42 @@ class WordPieceTokenizerFast(PreTrainedTokenizerFast):
         ids, pieces = self._vocabulary, self._wordpiece.pieces(word)
         return [number for token, start, end in pieces for number in (ids[token], start, end)]
 
+    def _cut_words(self, words: Sequence[str]) -> CutPieces:
+        """The same for many, in the library, which is several times faster; no word has white space."""
+        texts = [" ".join(words[i : i + _WORDS_AT_ONCE]) for i in range(0, len(words), _WORDS_AT_ONCE)]
+        encodings = self._word_cutter.encode_batch_fast(texts, add_special_tokens=False)
+        ids = np.concatenate([np.array(encoding.ids, dtype=np.int32) for encoding in encodings])
+        begins, token_lengths = self._pieces_of_id
+        (firsts,) = np.nonzero(begins[ids])
+        if len(firsts) != len(words):  # the tokens do not show where a word begins
+            return one_by_one(self._cut_word)(words)
+        counts = np.diff(firsts, append=len(ids))
+        # A token alone is a whole word, whatever its string: it may be the unknown one.
+        is_whole = counts == 1
+        lengths = token_lengths[ids]
+        lengths[firsts[is_whole]] = np.fromiter(map(len, words), np.int32, count=len(words))[is_whole]
+        ends = np.cumsum(lengths, dtype=np.int32)
+        starts = ends - lengths
+        before = np.repeat(starts[firsts], counts)
+        return CutPieces(counts, ids, starts - before, ends - before)
+
+    @cached_property
+    def _word_cutter(self) -> Tokenizer:
+        cutter = Tokenizer(self._backend.model)
+        cutter.pre_tokenizer = WhitespaceSplit()
+        return cutter
+
+    @cached_property
+    def _pieces_of_id(self) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.int32]]:
+        """Of each id: whether it begins a word [V], and how many characters of the word it stands for [V]."""
+        prefix = self.continuing_subword_prefix
+        size = max(self._vocabulary.values(), default=-1) + 1
+        begins, lengths = np.ones(size, dtype=np.bool_), np.zeros(size, dtype=np.int32)
+        for token, i in self._vocabulary.items():
+            begins[i] = not token.startswith(prefix)
+            lengths[i] = len(token.removeprefix(prefix))
+        return begins, lengths
+
     @cached_property
     def _vocabulary(self) -> dict[str, int]:
         """Token -> id, without added tokens."""
@@ -183,6 +219,7 @@ class WordPieceTokenizerFast(PreTrainedTokenizerFast):
 
 
 _BERT_SPLITTER = BertPreTokenizer()
+_WORDS_AT_ONCE = 1000  # in a text that the library cuts: enough for each call to pay, few enough for several threads
 
 
 def _build_backend(vocabulary: Mapping[str, int], roles: Mapping[str, AddedToken]) -> Tokenizer:

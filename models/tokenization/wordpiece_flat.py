@@ -14,7 +14,7 @@ from models.tokenization.basic_text import clean, is_ideograph, is_punctuation, 
 from models.tokenization.characters import CharacterTable, Kind, ReadCharacter
 from models.tokenization.flat_pieces import FlatWords, encode_texts, find_texts
 from models.tokenization.flat_tokenizer import FlatTokenizer
-from models.tokenization.memo import PieceMemo
+from models.tokenization.memo import PieceMemo, one_by_one
 from models.tokenization.windows import FlatTokens
 from models.tokenization.wordpiece import CONTINUES, Piece
 from models.tokenization.wordpiece_slow import WordPieceTokenizer
@@ -37,7 +37,7 @@ class FlatWordPieceTokenizer(WordPieceTokenizer, FlatTokenizer):
 
     @cached_property
     def _flat_words(self) -> FlatWords:
-        return FlatWords(CharacterTable(self._read_character), PieceMemo(self._cut_word))
+        return FlatWords(CharacterTable(self._read_character), PieceMemo(one_by_one(self._cut_word)))
 
     def _needs_words(self, texts: Sequence[str]) -> npt.NDArray[np.bool_]:
         """Marks the texts [M] that may have added tokens or words in them that are never split."""

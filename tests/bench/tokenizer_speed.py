@@ -20,7 +20,7 @@ import sys
 import tempfile
 import time
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from itertools import chain
@@ -56,6 +56,7 @@ family software engineer research development technology tokenization unbelievab
 straightforward Washington Elizabeth quickly running jumped happiest
 """
 ENGLISH = _ENGLISH.split()
+SYLLABLES = [a + b + c for a in "bcdfghklmnprstvwz" for b in "aeiou" for c in ("", "l", "m", "n", "r", "s", "t", "x")]
 MARKS = "，，，，。。。！？；：、“”（）《》"
 SPECIAL_TOKENS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 
@@ -94,6 +95,33 @@ def english(num_texts: int, seed: int) -> list[str]:
     return [" ".join(random.choice(ENGLISH, length // 5 + 1).tolist()).capitalize() + "." for length in lengths]
 
 
+def fresh_words(num_texts: int, seed: int) -> list[str]:
+    """Words of random syllables, of which hardly one comes twice, and some numbers."""
+    random = np.random.default_rng(seed)
+    lengths = np.minimum(np.exp(random.normal(np.log(MEDIAN_CHARS), SIGMA, num_texts)), MAX_CHARS).astype(int)
+    return [" ".join(_fresh_words(random, length // 8 + 1)).capitalize() + "." for length in lengths]
+
+
+def fresh_ideographs(num_texts: int, seed: int) -> list[str]:
+    """Ideographs in any order, all of them equally often, with new words, numbers and marks among them."""
+    random = np.random.default_rng(seed)
+    lengths = np.minimum(np.exp(random.normal(np.log(MEDIAN_CHARS), SIGMA, num_texts)), MAX_CHARS).astype(int)
+    return ["".join(_fresh_phrases(random, length))[:length] for length in lengths]
+
+
+def _fresh_phrases(random: np.random.Generator, length: int) -> Iterator[str]:
+    for num_ideographs in random.integers(1, 12, length // 6 + 2).tolist():
+        yield "".join(map(chr, random.integers(0x4E00, 0x9FA6, num_ideographs)))
+        yield MARKS[random.integers(len(MARKS))] if random.random() < 0.8 else _fresh_words(random, 1)[0]
+
+
+def _fresh_words(random: np.random.Generator, num_words: int) -> list[str]:
+    syllables = random.integers(len(SYLLABLES), size=(num_words, 4)).tolist()
+    counts = random.integers(2, 5, num_words).tolist()
+    words = ["".join(SYLLABLES[i] for i in row[:count]) for row, count in zip(syllables, counts, strict=True)]
+    return [str(row[0] * row[1]) if row[2] % 20 == 0 else word for row, word in zip(syllables, words, strict=True)]
+
+
 def write_vocabularies(folder: Path) -> None:
     """A WordPiece vocabulary of the size of Chinese models with RoCBert's maps, and a byte-level BPE."""
     from tokenizers import Tokenizer, models, pre_tokenizers, trainers
@@ -105,6 +133,7 @@ def write_vocabularies(folder: Path) -> None:
         *(f"##{letter}" for letter in "abcdefghijklmnopqrstuvwxyz0123456789"),
     ]
     pieces = [*ENGLISH[:60], *(f"##{end}" for end in ("ing", "ed", "ness", "tion", "er", "s", "ly"))]
+    pieces += [start + syllable for syllable in SYLLABLES[::2] for start in ("", "##")]
     tokens = list(dict.fromkeys([*SPECIAL_TOKENS, *ideographs, *(w for w in WORDS if len(w) > 1), *letters, *pieces]))
     (folder / "vocab.txt").write_text("".join(f"{token}\n" for token in tokens), encoding="utf-8")
     for name, step in (("word_shape.json", 24858), ("word_pronunciation.json", 910)):
@@ -116,7 +145,7 @@ def write_vocabularies(folder: Path) -> None:
     roles = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
     alphabet = pre_tokenizers.ByteLevel.alphabet()
     trainer = trainers.BpeTrainer(vocab_size=4000, special_tokens=roles, initial_alphabet=alphabet, show_progress=False)
-    bpe.train_from_iterator(english(500, 1) + chinese(500, 1), trainer)
+    bpe.train_from_iterator(english(500, 1) + chinese(500, 1) + fresh_words(200, 1), trainer)
     bpe.model.save(str(folder))
 
 
@@ -178,6 +207,18 @@ def _side(name: str, start: Callable[..., Encode], *args: Any, alike: bool = Tru
     )
 
 
+def _against_v4(module: str, name: str, texts: Callable[[int, int], list[str]], *, slow: str | None = None) -> Contest:
+    return Contest(
+        texts=texts,
+        sides=(
+            _side(f"v4 {name}", _v4, name),
+            *([_side(f"v4 {slow} (slow)", _v4, slow, alike=False)] if slow else []),
+            _side("ours, encode_flat", _ours, module, name),
+            _side("ours, encode_flat with offsets", _ours, module, name, offsets=True),
+        ),
+    )
+
+
 def _against_raw(module: str, name: str, texts: Callable[[int, int], list[str]]) -> Contest:
     return Contest(
         texts=texts,
@@ -191,27 +232,18 @@ def _against_raw(module: str, name: str, texts: Callable[[int, int], list[str]])
 
 
 CONTESTS: dict[str, Contest] = {
-    "roformer": Contest(
-        texts=chinese,
-        sides=(
-            _side("v4 RoFormerTokenizerFast", _v4, "RoFormerTokenizerFast"),
-            _side("v4 RoFormerTokenizer (slow)", _v4, "RoFormerTokenizer", alike=False),
-            _side("ours, encode_flat", _ours, "models.roformer", "RoFormerTokenizerFast"),
-            _side("ours, encode_flat with offsets", _ours, "models.roformer", "RoFormerTokenizerFast", offsets=True),
-        ),
-    ),
-    "rocbert": Contest(
-        texts=chinese,
-        sides=(
-            _side("v4 RoCBertTokenizer", _v4, "RoCBertTokenizer"),
-            _side("ours, encode_flat", _ours, "models.rocbert", "RoCBertTokenizer"),
-            _side("ours, encode_flat with offsets", _ours, "models.rocbert", "RoCBertTokenizer", offsets=True),
-        ),
-    ),
+    "roformer": _against_v4("models.roformer", "RoFormerTokenizerFast", chinese, slow="RoFormerTokenizer"),
+    "roformer-fresh": _against_v4("models.roformer", "RoFormerTokenizerFast", fresh_ideographs),
+    "rocbert": _against_v4("models.rocbert", "RoCBertTokenizer", chinese),
+    "rocbert-fresh": _against_v4("models.rocbert", "RoCBertTokenizer", fresh_ideographs),
     "bert": _against_raw("models.bert", "BertTokenizerFast", chinese),
+    "bert-fresh": _against_raw("models.bert", "BertTokenizerFast", fresh_ideographs),
     "bert-english": _against_raw("models.bert", "BertTokenizerFast", english),
+    "bert-english-fresh": _against_raw("models.bert", "BertTokenizerFast", fresh_words),
     "roberta": _against_raw("models.roberta", "RobertaTokenizerFast", english),
+    "roberta-fresh": _against_raw("models.roberta", "RobertaTokenizerFast", fresh_words),
     "roberta-chinese": _against_raw("models.roberta", "RobertaTokenizerFast", chinese),
+    "roberta-chinese-fresh": _against_raw("models.roberta", "RobertaTokenizerFast", fresh_ideographs),
 }
 
 

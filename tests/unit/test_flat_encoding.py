@@ -8,8 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 from tokenizers import AddedToken
+from tokenizers.models import WordPiece
 
+from models.bert import BertTokenizerFast
 from models.roberta.tokenizer import RobertaTokenizerFast
+from models.tokenization.memo import CutPieces, one_by_one
 from tests.support.tokenizer_texts import AWKWARD_TEXTS, write_byte_level_files
 
 
@@ -109,3 +112,23 @@ def test_token_lengths(tokenizer: RobertaTokenizerFast) -> None:
     tokenizer.add_tokens("quite long")
     assert tokenizer.token_lengths[-1] == 10
     assert tokenizer.continuing_subword_prefix == ""
+
+
+@pytest.mark.parametrize("prefix", ["##", "un"])
+def test_words_cut_by_the_library_are_those_cut_one_by_one(prefix: str, tmp_path: Path) -> None:
+    """A prefix of letters hides where words begin."""
+    pieces = ["un", "aff", "able", "a", "b", f"{prefix}aff", f"{prefix}able", f"{prefix}a", f"{prefix}b"]
+    backend = BertTokenizerFast(_write_vocabulary(tmp_path, pieces)).backend_tokenizer
+    backend.model = WordPiece(backend.get_vocab(), unk_token="[UNK]", continuing_subword_prefix=prefix)
+    backend.save(str(tmp_path / "tokenizer.json"))
+    tokenizer = BertTokenizerFast(tokenizer_file=tmp_path / "tokenizer.json")
+    words = ["unaffable", "a", "abab", "x", "abx", "unx", "a" * 100, "a" * 101, "able"] * 300
+    ours, expected = tokenizer._cut_words(words), one_by_one(tokenizer._cut_word)(words)
+    for name in CutPieces._fields:
+        np.testing.assert_array_equal(getattr(ours, name), getattr(expected, name))
+
+
+def _write_vocabulary(folder: Path, pieces: list[str]) -> Path:
+    path = folder / "vocab.txt"
+    path.write_text("\n".join(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *pieces]), encoding="utf-8")
+    return path
