@@ -54,6 +54,7 @@ class RoCBertTokenizer(FlatWordPieceTokenizer):
         "word_shape_file": SHAPE_FILE,
         "word_pronunciation_file": PRONUNCIATION_FILE,
     }
+    token_type_ids_pattern = "bert_style"  # or "all_zeros", as in v5
 
     def __init__(
         self,
@@ -91,7 +92,11 @@ class RoCBertTokenizer(FlatWordPieceTokenizer):
 
     def _layout(self, *, pair: bool) -> SequenceLayout:
         extras = {SHAPE_IDS: self.word_shape[_UNKNOWN], PRONUNCIATION_IDS: self.word_pronunciation[_UNKNOWN]}
-        return replace(super()._layout(pair=pair), special_extras=extras)
+        layout = replace(super()._layout(pair=pair), special_extras=extras)
+        if self.token_type_ids_pattern == "bert_style":
+            return layout
+        no_types = tuple((0,) * len(run) for run in layout.special_ids)
+        return replace(layout, special_types=no_types, text_types=(0,) * len(layout.text_types))
 
     def _fill_values(self) -> dict[str, int]:
         fill = super()._fill_values()

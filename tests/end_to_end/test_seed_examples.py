@@ -173,6 +173,32 @@ def test_roformer_tokenizer(tokenizer_class: Any, checkpoint: Callable[..., Path
     assert tokenizer.tokenize("今天天气非常好。") == ["今", "天", "天", "气", "非常", "好", "。"]
 
 
+def test_token_types_of_rocbert(checkpoint: Callable[..., Path]) -> None:
+    tokenizer: Any = load_tokenizer(checkpoint("RoCBert"))
+    first, second = (tokenizer.encode(text, add_special_tokens=False) for text in ("你好", "很高兴"))
+    tokenizer.token_type_ids_pattern = "all_zeros"
+    assert tokenizer.create_token_type_ids_from_sequences(first, second) == [0] * 8
+    assert tokenizer("你好", "很高兴")["token_type_ids"] == [0] * 8
+    assert tokenizer.encode_flat(["你好"], ["很高兴"]).token_type_ids is None
+    tokenizer.token_type_ids_pattern = "bert_style"
+    assert tokenizer.create_token_type_ids_from_sequences(first, second) == [0] * 4 + [1] * 4
+    assert tokenizer("你好", "很高兴")["token_type_ids"] == [0] * 4 + [1] * 4
+
+
+@pytest.mark.parametrize("tokenizer_class", [RobertaTokenizer, RobertaTokenizerFast], ids=lambda c: c.__name__)
+def test_roberta_tokenizer_with_a_blank_before_the_first_word(
+    tokenizer_class: Any, checkpoint: Callable[..., Path]
+) -> None:
+    """What the documents say of `add_prefix_space` and `is_split_into_words`, without code."""
+    plain = tokenizer_class.from_pretrained(checkpoint("Roberta"))
+    tokenizer = tokenizer_class.from_pretrained(checkpoint("Roberta"), add_prefix_space=True)
+    expected = plain(" Hello world")["input_ids"]
+    assert tokenizer("Hello world")["input_ids"] == expected
+    assert tokenizer(["Hello", "world"], is_split_into_words=True)["input_ids"] == expected
+    if not tokenizer.is_fast:
+        assert plain("Hello world", add_prefix_space=True)["input_ids"] == expected
+
+
 # -- models ----------------------------------------------------------------------------------------------------
 
 
@@ -192,6 +218,7 @@ def test_base_model(example: Example) -> None:
 def test_causal_lm(example: Example) -> None:
     tokenizer = example.tokenizer()
     config = load_config(example.path)
+    assert type(config).from_pretrained(example.path) == config  # some documents name the class
     config.is_decoder = True
     model = example.model(config=config)
     inputs = tokenizer("今天天气非常好。", return_tensors="pt")
