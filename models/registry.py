@@ -160,6 +160,8 @@ def load_model(
     dtype: str | torch.dtype = "auto",
     device: str | torch.device = "cpu",
     token: str | None = None,
+    from_tf: bool = False,
+    from_flax: bool = False,
     **config_overrides: Any,
 ) -> PreTrainedModel:
     """Loads the model of a folder or Hub id, in eval mode, as the class that fits its family and the task.
@@ -168,6 +170,8 @@ def load_model(
         task: A key of the family's `models`; None: what the config's `architectures` names, else the encoder.
             "encoder" has a pooler only if the checkpoint has one.
         dtype: "auto" is bfloat16 on a CUDA device that computes in it and float32 elsewhere, whatever the file has.
+        from_tf: Read what TensorFlow wrote, even if there are other weights; without them it is read anyway.
+        from_flax: The same for Flax.
         **config_overrides: Fields of the config, such as `num_labels`.
 
     Raises:
@@ -191,7 +195,14 @@ def load_model(
     if task == "encoder" and "add_pooling_layer" in models[task].construction_arguments:
         pooler["add_pooling_layer"] = None
     model = models[task].from_pretrained(
-        path, config=config, dtype=parse_dtype(dtype), revision=revision, token=token, **pooler
+        path,
+        config=config,
+        dtype=parse_dtype(dtype),
+        revision=revision,
+        token=token,
+        from_tf=from_tf,
+        from_flax=from_flax,
+        **pooler,
     )
     return model.to(device)
 

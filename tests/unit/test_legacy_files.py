@@ -272,6 +272,8 @@ def test_a_framework_is_read_if_asked_for_or_alone(folder: Path) -> None:
     assert_same_weights(RobertaModel.from_pretrained(folder, from_tf=True), tf_model)
     flax_model = RobertaModel.from_pretrained(fixture("FlaxRobertaModel"))
     assert_same_weights(RobertaModel.from_pretrained(folder, from_flax=True), flax_model)
+    assert_same_weights(load_model(folder, task="encoder", from_tf=True), tf_model)
+    assert_same_weights(load_model(folder, task="encoder", from_flax=True), flax_model)
     (folder / "model.safetensors").unlink()
     assert_same_weights(RobertaModel.from_pretrained(folder), tf_model)
 

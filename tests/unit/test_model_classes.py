@@ -32,6 +32,6 @@ def test_a_class_is_where_the_table_says_and_its_test_names_it(name: str, where:
 @pytest.mark.parametrize(
     "package", [models.roberta, models.roformer, models.rocbert, models.bert], ids=lambda p: p.__name__
 )
-def test_the_table_has_every_model_and_configuration(package: object) -> None:
-    public = {name for name in package.__all__ if "Tokenizer" not in name}  # type: ignore[attr-defined]
-    assert public <= {name for name, _, _ in ROWS}
+def test_the_table_has_every_class(package: object) -> None:
+    others = {"CamembertTokenizerFast", "XLMRobertaTokenizerFast"}  # of families whose documents are no seeds
+    assert set(package.__all__) - others <= {name for name, _, _ in ROWS}  # type: ignore[attr-defined]
