@@ -4,28 +4,29 @@
 
 Every stage is a thread with a bounded queue before it: while one window is on the device the next is read and
 tokenized and the last is decoded and written. Memory holds a few windows, whatever the size of a unit.
+Rows that make a stage fail are found and marked (see `pipeline.isolate`); what else goes wrong ends the unit.
 """
 
 from __future__ import annotations
 
 import logging
 import queue
-import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future, InvalidStateError
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, InvalidStateError, wait
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
+from pipeline import isolate
 from pipeline.engine import Engine, Outputs, Results, Window
 from pipeline.errors import CommitConflict, HandedBack, WorkerError
 from pipeline.options import InputOptions, OutputOptions
-from pipeline.reader import RawBatch, read_piece
+from pipeline.reader import RawBatch, read_unit
+from pipeline.staging import StagingFolder
 from pipeline.storage import Storage
 from pipeline.units import Unit, UnitReport
 from pipeline.windows import windows
@@ -90,8 +91,10 @@ class Replica:
         self._options = options
         kept = [input_schema.field(name) for name in options.keep]
         self._schema = pa.schema([*kept, *engine.schema])
-        self._closed = False
+        self._staging = StagingFolder()
+        self._closed = self._leaving = False
         self._in_hand: set[_Work] = set()
+        self._steps = dict.fromkeys(("read", "tokenize", "forward", "write"), 0)  # each counted by its own thread
         self._to_read: queue.Queue[Any] = queue.Queue()
         self._to_tokenize: queue.Queue[Any] = queue.Queue(_QUEUED_WINDOWS)
         self._to_forward: queue.Queue[Any] = queue.Queue(_QUEUED_WINDOWS)
@@ -105,6 +108,11 @@ class Replica:
         for thread in self._threads:
             thread.start()
 
+    @property
+    def num_steps(self) -> int:
+        """Batches read and computed, and windows passed on, so far: it grows while work goes on."""
+        return sum(self._steps.values()) + self._engine.num_batches
+
     def submit(self, unit: Unit) -> Future[UnitReport]:
         """Queues a unit; the future gives its report once its part is committed, or the error that ended it."""
         if self._closed:
@@ -112,21 +120,52 @@ class Replica:
         work = _Work(unit=unit, future=Future())
         self._in_hand.add(work)
         work.future.add_done_callback(lambda _: self._in_hand.discard(work))
-        self._to_read.put(work)
+        if self._leaving:
+            self._give_back(work)
+        else:
+            self._to_read.put(work)
         return work.future
+
+    def count(self, unit: Unit) -> int:
+        """How many rows a unit has. They are read where the format does not tell; the model does not see them."""
+        if unit.num_rows is not None and (unit.first_row, unit.stop_row) == (0, None):
+            return unit.num_rows
+        return sum(len(batch.texts) for batch in self._counted(self._read(unit)))
+
+    def drop(self, unit: str) -> None:
+        """Ends a unit with `HandedBack`, wherever it is, unless it is just being committed."""
+        for work in list(self._in_hand):
+            if work.unit.name == unit:
+                self._give_back(work)
 
     def hand_back(self) -> None:
         """Ends the units that are not on the device yet with `HandedBack`; the others go on to their commit."""
         for work in list(self._in_hand):
             if not work.begun:
-                self._fail(work, HandedBack(f"unit {work.unit.name} was given back"))
+                self._give_back(work)
+
+    def leave(self, grace_s: float) -> None:
+        """Hands back what is not on the device yet, and takes no more; waits until the rest is committed.
+
+        What is not after `grace_s` is handed back too.
+        """
+        self._leaving = True
+        self.hand_back()
+        wait([work.future for work in list(self._in_hand)], grace_s)
+        for work in list(self._in_hand):
+            self._give_back(work)
 
     def close(self) -> None:
-        """Finishes what was submitted, and ends the threads."""
+        """Drops what is in hand, and ends the threads."""
+        if self._closed:
+            return
         self._closed = True
+        for work in list(self._in_hand):
+            self._give_back(work)
         self._to_read.put(_END)
         for thread in self._threads:
             thread.join()
+        self._staging.remove()
 
     # The stages. Each takes (work, item) and gives the next stage's item; an error ends the unit, not the replica.
 
@@ -143,18 +182,7 @@ class Replica:
         self._to_tokenize.put(_END)
 
     def _timed_read(self, work: _Work) -> Iterator[RawBatch]:
-        source = windows(
-            batch
-            for piece in work.unit.pieces
-            for batch in read_piece(
-                piece,
-                text=self._source.text,
-                text_pair=self._source.text_pair,
-                keep=self._options.keep,
-                schema=self._input_schema,
-                storage_options=self._source.storage,
-            )
-        )
+        source = windows(self._counted(self._read(work.unit)))
         while True:
             with work.timed("read"):
                 window = next(source, None)
@@ -162,22 +190,37 @@ class Replica:
                 return
             yield window
 
+    def _counted(self, batches: Iterable[RawBatch]) -> Iterator[RawBatch]:
+        for batch in batches:
+            self._steps["read"] += 1
+            yield batch
+
+    def _read(self, unit: Unit) -> Iterator[RawBatch]:
+        return read_unit(
+            unit,
+            text=self._source.text,
+            text_pair=self._source.text_pair,
+            keep=self._options.keep,
+            schema=self._input_schema,
+            storage_options=self._source.storage,
+        )
+
     def _tokenize(self, work: _Work, batch: RawBatch | None) -> tuple[RawBatch, Window] | None:
         if batch is None:
             return _END
         with work.timed("tokenize"):
-            return batch, self._engine.encode(batch.texts, batch.pairs, errors=batch.errors)
+            return isolate.encode(self._engine, batch)
 
     def _forward(self, work: _Work, item: tuple[RawBatch, Window] | None) -> tuple[RawBatch, Window, Outputs] | None:
         if item is None:
             return _END
         work.begun = True
         with work.timed("forward"):
-            return *item, self._engine.forward(item[1])
+            return isolate.forward(self._engine, *item)
 
     def _write(self, work: _Work, item: tuple[RawBatch, Window, Outputs] | None) -> None:
         if work.writer is None:
-            work.writer = PartWriter(self._schema, Path(tempfile.gettempdir()), compression=self._options.compression)
+            work.writer = PartWriter(self._schema, self._staging.path, compression=self._options.compression)
         if item is None:
             report = self._commit(work, work.writer)
             with suppress(InvalidStateError):  # it was handed back a moment too late: the commit counts all the same
@@ -185,7 +228,7 @@ class Replica:
             return
         batch, window, outputs = item
         with work.timed("decode"):
-            results = self._engine.decode(window, outputs)
+            results = isolate.decode(self._engine, batch, window, outputs)
             self._count(work, results)
         with work.timed("write"):
             columns = [*batch.kept.columns, *results.columns.columns]
@@ -211,6 +254,7 @@ class Replica:
                          "stop": piece.stop}
                         for piece in work.unit.pieces
                     ],
+                    "rows": [work.unit.first_row, work.unit.stop_row],
                 }
             )  # fmt: skip
             try:
@@ -232,6 +276,9 @@ class Replica:
             peak_memory_bytes=peak_memory_bytes(),
         )
 
+    def _give_back(self, work: _Work) -> None:
+        self._fail(work, HandedBack(f"unit {work.unit.name} was given back"))
+
     def _fail(self, work: _Work, error: BaseException) -> None:
         with suppress(InvalidStateError):  # it has ended already
             work.future.set_exception(error)
@@ -250,6 +297,7 @@ class Replica:
                 if not work.over:
                     try:
                         result = step(work, item)
+                        self._steps[name] += 1
                     except BaseException as error:
                         self._fail(work, error)
                 if sink is None:

@@ -50,20 +50,8 @@ def _cut(batch: RawBatch, max_rows: int, max_bytes: int) -> Iterator[tuple[RawBa
         before = int(ends[start - 1]) if start else 0
         fits = int(np.searchsorted(ends, before + max_bytes, side="right"))
         stop = min(max(fits, start + 1), start + max_rows)
-        yield _slice(batch, start, stop), int(ends[stop - 1]) - before
+        yield batch.slice(start, stop), int(ends[stop - 1]) - before
         start = stop
-
-
-def _slice(batch: RawBatch, start: int, stop: int) -> RawBatch:
-    if start == 0 and stop == len(batch.texts):
-        return batch
-    return RawBatch(
-        texts=batch.texts.slice(start, stop - start),
-        pairs=None if batch.pairs is None else batch.pairs.slice(start, stop - start),
-        kept=batch.kept.slice(start, stop - start),
-        errors={row - start: reason for row, reason in batch.errors.items() if start <= row < stop},
-        first_row=batch.first_row + start,
-    )
 
 
 def _join(batches: list[RawBatch]) -> RawBatch:

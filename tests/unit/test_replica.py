@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ import pytest
 
 from pipeline.errors import FileUnreadable, HandedBack, WorkerError
 from pipeline.options import InputOptions, OutputOptions
+from pipeline.output import METADATA_KEY
 from pipeline.planner import input_schema, list_files, plan_units
 from pipeline.replica import Replica
 from pipeline.storage import Storage
@@ -78,11 +81,11 @@ def test_units_in_hand_are_committed_with_their_rows_in_order(start: Start, unit
 
 
 @pytest.mark.parametrize("stage", ["on_encode", "on_forward", "on_decode"])
-def test_a_failure_at_any_stage_ends_its_unit_alone(
+def test_a_failure_of_all_rows_at_any_stage_ends_their_unit_alone(
     start: Start, units: list[Unit], tmp_path: Path, stage: str
 ) -> None:
     def refuse(texts: pa.Array) -> None:
-        if texts[0].as_py().startswith("file 1"):
+        if any(text.startswith("file 1") for text in texts.to_pylist()):
             raise RuntimeError("no")
 
     replica = start(LengthEngine(**{stage: refuse}))
@@ -158,7 +161,7 @@ def test_staged_files_do_not_stay(
     monkeypatch.setattr("tempfile.tempdir", str(staging))
 
     def refuse(texts: pa.Array) -> None:
-        if texts[0].as_py().startswith("file 1"):
+        if any(text.startswith("file 1") for text in texts.to_pylist()):
             raise RuntimeError("no")
 
     replica = start(LengthEngine(on_decode=refuse))
@@ -166,6 +169,96 @@ def test_staged_files_do_not_stay(
         future.exception()
     replica.close()
     assert list(staging.iterdir()) == []
+
+
+@pytest.mark.parametrize("stage", ["on_encode", "on_forward", "on_decode"])
+def test_one_bad_row_costs_one_row(start: Start, units: list[Unit], tmp_path: Path, stage: str) -> None:
+    def refuse(texts: pa.Array) -> None:
+        if "file 0 xxx" in texts.to_pylist():
+            raise RuntimeError("no")
+
+    report = start(LengthEngine(**{stage: refuse})).submit(units[0]).result()
+    assert (report.num_rows, report.num_errors) == (10, 1)
+    errors = part(tmp_path, units[0])["error"]
+    assert [row for row, error in enumerate(errors) if error] == [3]
+
+
+@pytest.mark.parametrize(("first", "stop"), [(0, None), (0, 1), (3, 25), (10, 20), (39, None), (12, 39)])
+def test_a_unit_may_be_a_range_of_the_rows_of_its_pieces(
+    start: Start, source: InputOptions, tmp_path: Path, first: int, stop: int | None
+) -> None:
+    (whole, *_) = (
+        unit for unit in plan_units(list_files(source), source, unit_bytes=1 << 20) if isinstance(unit, Unit)
+    )
+    assert sum(piece.num_rows or 0 for piece in whole.pieces) == FILES * NUM_ROWS
+    unit = replace(whole, name=f"{whole.name}.{first}", first_row=first, stop_row=stop)
+    replica = start(LengthEngine())
+    expected = list(range(FILES * NUM_ROWS))[first:stop]
+    assert replica.count(unit) == len(expected)
+    assert replica.submit(unit).result().num_rows == len(expected)
+    assert part(tmp_path, unit)["id"] == expected
+    record = json.loads(pq.read_metadata(tmp_path / "out" / unit.output_name).metadata[METADATA_KEY])
+    assert (record["unit"], record["rows"]) == (unit.name, [first, stop])
+
+
+def test_steps_grow_with_what_is_done(start: Start, units: list[Unit]) -> None:
+    replica = start(LengthEngine())
+    assert replica.num_steps == 0
+    seen = 0
+    for unit in units[:3]:
+        replica.submit(unit).result()
+        assert replica.num_steps > seen
+        seen = replica.num_steps
+
+
+def test_a_unit_can_be_dropped_wherever_it_is(start: Start, units: list[Unit], tmp_path: Path) -> None:
+    on_the_device, go_on = threading.Event(), threading.Event()
+
+    def on_forward(texts: pa.Array) -> None:
+        on_the_device.set()
+        assert go_on.wait(10)
+
+    replica = start(LengthEngine(on_forward=on_forward))
+    first, second, third = (replica.submit(unit) for unit in units[:3])
+    assert on_the_device.wait(10)
+    for unit in (units[0], units[2]):
+        replica.drop(unit.name)
+    go_on.set()
+    for future in (first, third):
+        with pytest.raises(HandedBack):
+            future.result(timeout=10)
+    assert second.result(timeout=10).num_rows == 10
+    replica.drop(units[1].name)  # too late: it is committed
+    assert [path.name for path in (tmp_path / "out").glob("part-*")] == [units[1].output_name]
+
+
+@pytest.mark.parametrize("in_time", [True, False])
+def test_a_replica_that_is_to_leave_commits_what_is_on_the_device_if_there_is_time(
+    start: Start, units: list[Unit], in_time: bool
+) -> None:
+    on_the_device, go_on = threading.Event(), threading.Event()
+
+    def on_forward(texts: pa.Array) -> None:
+        on_the_device.set()
+        assert go_on.wait(10)
+
+    replica = start(LengthEngine(on_forward=on_forward))
+    first, second = (replica.submit(unit) for unit in units[:2])
+    assert on_the_device.wait(10)
+    leaving = threading.Thread(target=replica.leave, args=(10 if in_time else 0.1,))
+    leaving.start()
+    with pytest.raises(HandedBack):
+        second.result(timeout=10)
+    with pytest.raises(HandedBack):
+        replica.submit(units[2]).result(timeout=10)
+    if in_time:
+        go_on.set()
+        assert first.result(timeout=10).num_rows == 10
+    else:
+        with pytest.raises(HandedBack):
+            first.result(timeout=10)
+        go_on.set()
+    leaving.join()
 
 
 def test_a_closed_replica_takes_no_units(start: Start, units: list[Unit]) -> None:
