@@ -249,7 +249,7 @@ def summary(end: RunSummary) -> RenderableType:
 
     num_done = end.num_units_done_before + end.num_units_committed
     before = f"{count(end.num_units_done_before)} of them by earlier runs" if end.num_units_done_before else ""
-    if end.num_units_done_before == num_done:
+    if end.num_units_done_before == num_done > 0:
         before = "by earlier runs"
     add("units", f"{count(num_done)}/{count(end.num_units)}", before)
     if end.num_units_committed:

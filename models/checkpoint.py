@@ -252,9 +252,14 @@ def check(matching: Matching, *, where: str, prefix: str, ignore_mismatched_size
             f"{name} ({list(theirs)} in the file, {list(ours)} in the model)"
             for name, theirs, ours in matching.mismatched
         ]
-        problems.append(f"misshapen: {first_ten(shapes)}; for a new head pass ignore_mismatched_sizes=True")
+        problems.append(f"misshapen: {first_ten(shapes)}")
     if problems:
-        raise CheckpointError(f"{where}: the weights do not fit the model. " + ". ".join(problems))
+        error = CheckpointError(f"{where}: the weights do not fit the model. " + ". ".join(problems))
+        if (
+            matching.mismatched and not ignore_mismatched_sizes
+        ):  # a note: for who calls from Python, and not for who types a command
+            error.add_note("For a new head pass ignore_mismatched_sizes=True.")
+        raise error
 
     new = [*matching.missing, *(name for name, _, _ in matching.mismatched)]
     if new:

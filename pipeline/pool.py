@@ -155,11 +155,24 @@ class RayPool:
 
 @contextmanager
 def _termination_kept() -> Iterator[None]:
-    """Keeps what the process does on SIGTERM: Ray's own handler aborts it, and the run could not say that it ends."""
+    """Keeps what the process does on SIGTERM while Ray starts, and after.
+
+    Ray puts handlers of its own in place: in Python ones that exit with another code and no record, or in the middle
+    of a callback that ignores them, and the signal is lost; at last one in C that calls ours, but then aborts the
+    process by an alarm some seconds later.
+    """
+    given = signal.signal
     handler = signal.getsignal(signal.SIGTERM)
-    yield
-    if callable(handler) and threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, handler)
+    signal.signal = lambda number, wanted: (  # type: ignore[assignment]
+        handler if number == signal.SIGTERM else given(number, wanted)
+    )
+    try:
+        yield
+    finally:
+        signal.signal = given
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, handler)
+            signal.alarm(0)
 
 
 def _connect(workers: WorkerOptions) -> None:

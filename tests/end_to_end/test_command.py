@@ -113,23 +113,44 @@ def test_a_job_from_its_first_run_to_a_broken_folder(model: Path, corpus: Path, 
 
 @pytest.mark.ray
 @pytest.mark.slow
-@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupted_job_ends_with_130_and_says_so(model: Path, tmp_path: Path, how: signal.Signals) -> None:
+@pytest.mark.parametrize(
+    ("when", "how", "times"),
+    [
+        ("_shardmill/runs/*.json", signal.SIGTERM, 1),
+        ("part-*.parquet", signal.SIGINT, 1),
+        ("part-*.parquet", signal.SIGTERM, 2),
+    ],
+    ids=["while Ray starts", "at work", "at work, twice"],
+)
+def test_an_interrupted_job_ends_with_130_says_so_and_goes_on(
+    model: Path, tmp_path: Path, when: str, how: signal.Signals, times: int
+) -> None:
     output = tmp_path / "out"
-    corpus = write_corpus(tmp_path / "corpus.jsonl", num_rows=50_000)
-    command = [COMMAND, *map(str, ner(model, corpus, output)), "--set", "input.unit_bytes=20000"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    num_rows = 5000
+    corpus = write_corpus(tmp_path / "corpus.jsonl", num_rows=num_rows)
+    arguments = [*ner(model, corpus, output), "--set", "input.unit_bytes=20000"]
+    with subprocess.Popen(
+        [COMMAND, *map(str, arguments)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
         deadline = time.monotonic() + TIMEOUT_S
-        while not list(output.glob("part-*.parquet")):
+        while not list(output.glob(when)):
             assert process.poll() is None, "the run was over before it could be interrupted"
             assert time.monotonic() < deadline
-            time.sleep(0.05)
-        process.send_signal(how)
+            time.sleep(0.01)
+        for _ in range(times):
+            process.send_signal(how)
+            time.sleep(0.1)
         told, errors = process.communicate(timeout=TIMEOUT_S)
     assert process.returncode == 130, errors
     assert "Interrupted after" in told
     assert "run the same command again" in told
     assert "interrupted" in shardmill("status", output).stdout
+    num_parts = len(list(output.glob("part-*.parquet")))
+
+    again = shardmill(*arguments)
+    assert again.returncode == 0, again.stderr
+    assert (num_parts == 0) == ("already done" not in again.stdout)
+    assert pq.read_table(output)["id"].to_pylist() == list(range(num_rows))
 
 
 @pytest.mark.ray
