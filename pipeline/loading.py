@@ -16,6 +16,7 @@ import xxhash
 import models
 from models.errors import CheckpointError, ModelNotFound
 from models.hub import Source
+from models.inference import optimize_for_inference
 from pipeline.engine import Engine
 from pipeline.options import InputOptions, ModelOptions, OutputOptions, WorkerOptions
 from pipeline.replica import Replica
@@ -67,6 +68,7 @@ def load_engine(model: ModelOptions, task: Task, workers: WorkerOptions) -> Engi
             f"{model.path}: expected a model trained for {task.head}, found no {', '.join(loaded.new_parameters[:4])} "
             f"in its weights. Use a checkpoint that was fine-tuned for this task."
         )
+    optimize_for_inference(loaded)
     tokenizer = models.load_tokenizer(files.path, revision=files.revision)
     bound = task.bind(loaded.config, tokenizer, files.folder)
     return Engine(loaded, tokenizer, bound, token_budget=workers.token_budget)

@@ -9,6 +9,7 @@ N sequences, L length of one sequence, A heads, D head size, H hidden size.
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol, Self
 
@@ -98,6 +99,17 @@ class Run(NamedTuple):
     length: int
 
 
+def runs_of(seqlens: tuple[int, ...]) -> tuple[Run, ...]:
+    """Joins neighbours of equal length."""
+    runs: list[Run] = []
+    start = 0
+    for length, neighbours in itertools.groupby(seqlens):
+        stop = start + length * sum(1 for _ in neighbours)
+        runs.append(Run(start, stop, length))
+        start = stop
+    return tuple(runs)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PackedLayout:
     """Sequences end to end.
@@ -108,28 +120,16 @@ class PackedLayout:
 
     cu_seqlens: Tensor  # [N + 1] int32
     seqlens: tuple[int, ...]
+    runs: tuple[Run, ...]
     causal: bool = False
 
     @classmethod
     def of(cls, batch: TokenBatch, *, causal: bool = False) -> Self:
-        return cls(cu_seqlens=batch.cu_seqlens, seqlens=batch.seqlens, causal=causal)
+        return cls(cu_seqlens=batch.cu_seqlens, seqlens=batch.seqlens, runs=runs_of(batch.seqlens), causal=causal)
 
     @property
     def past_length(self) -> int:
         return 0
-
-    @property
-    def runs(self) -> list[Run]:
-        runs: list[Run] = []
-        start = 0
-        for length in self.seqlens:
-            stop = start + length
-            if runs and runs[-1].length == length:
-                runs[-1] = Run(runs[-1].start, stop, length)
-            else:
-                runs.append(Run(start, stop, length))
-            start = stop
-        return runs
 
     def positions(self, states: Tensor) -> Tensor:
         places = torch.arange(states.shape[0], device=states.device)

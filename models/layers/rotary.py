@@ -21,6 +21,11 @@ class Rotation:
 
     def turn(self, states: Tensor) -> Tensor:
         """Rotates [..., A, D]."""
+        if states.device.type == "cpu" and not torch.is_grad_enabled():
+            # As complex numbers, in one pass: the strided halves below take thrice as long.
+            pairs = states.to(torch.promote_types(states.dtype, torch.float32)).unflatten(-1, (-1, 2))
+            turned = torch.view_as_complex(pairs) * torch.complex(self.cosine.to(pairs), self.sine.to(pairs))
+            return torch.view_as_real(turned).flatten(-2).to(states.dtype)
         x, y = states.unflatten(-1, (-1, 2)).unbind(-1)
         turned = torch.stack((x * self.cosine - y * self.sine, y * self.cosine + x * self.sine), dim=-1)
         return turned.flatten(-2)
