@@ -5,12 +5,15 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import re
 import uuid
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from pipeline.errors import CommitConflict
+
+_STAGED = re.compile(r"\..+\.[0-9a-f]{8}\.staged")
 
 
 def create_durably(target: str, write: Callable[[Path], Any], *, exclusive: bool) -> None:
@@ -40,6 +43,11 @@ def create_durably(target: str, write: Callable[[Path], Any], *, exclusive: bool
             os.remove(staged)
 
 
+def is_staged(path: str) -> bool:
+    """Whether a file has such a hidden name: it is being written, or its writer was killed."""
+    return _STAGED.fullmatch(os.path.basename(path)) is not None
+
+
 def _sync(path: str) -> None:
     descriptor = os.open(path, os.O_RDONLY)
     try:
@@ -52,7 +60,8 @@ def _link(staged: str, target: str) -> None:
     try:
         os.link(staged, target)
     except FileExistsError as error:
-        raise CommitConflict(f"{target} is there already.") from error
+        if not os.path.samefile(staged, target):  # on a network file system it may be ours, and the reply was lost
+            raise CommitConflict(f"{target} is there already.") from error
     except OSError as error:
         if error.errno not in (errno.EPERM, errno.ENOTSUP, errno.EMLINK):
             raise

@@ -5,16 +5,17 @@ from __future__ import annotations
 import json
 import logging
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 from typing import Any, Literal, cast
 
 from pipeline.ahead import map_ahead
+from pipeline.entries import Entry
 from pipeline.errors import FileUnreadable, InputError, InputNotFound, SpecError, StorageNotFound
 from pipeline.formats.source import Source
 from pipeline.options import InputOptions
-from pipeline.storage import Entry, Storage
+from pipeline.storage import Storage
 from pipeline.units import Format, InputFile
 
 logger = logging.getLogger(__name__)
@@ -57,12 +58,23 @@ def list_files(source: InputOptions) -> Iterator[InputFile]:
     With format `auto` the format is told by the name, else by the first bytes. Files in folders and globs of which
     neither tells are passed over with a warning.
 
+    With fingerprint `content` every file is read here, a few at a time.
+
     Raises:
+        FileChanged: with fingerprint `content`, a file that was replaced while it was read.
         InputNotFound: nothing is there, or a glob matches nothing.
         SpecError: a file's format cannot be told; or a URL is of a kind that is not known.
         StorageError: storage refused, or was not available for too long.
     """
-    given = [_Given.of(url, source) for url in source.url]
+    files = _each_once([_Given.of(url, source) for url in source.url])
+    if source.fingerprint == "auto":
+        yield from files
+        return
+    for file, digest in map_ahead(lambda file: (file, Source.of(file, source.storage).digest()), files):
+        yield replace(file, fingerprint=digest, version=file.fingerprint)
+
+
+def _each_once(given: Sequence[_Given]) -> Iterator[InputFile]:
     for index, one in enumerate(given):
         for file in one.files():
             if not any(earlier.covers(file.url) for earlier in given[:index]):

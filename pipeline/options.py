@@ -24,6 +24,7 @@ class InputOptions(Options):
 
     url: tuple[str, ...]  # files, folders or globs on any fsspec URL, `hf://datasets/ID` for a Hub data set
     format: Literal["auto", "parquet", "arrow", "jsonl", "csv", "text", "datasets"] = "auto"
+    fingerprint: Literal["auto", "content"] = "auto"  # auto: etag, else size and mtime; content: reads all to plan
     text: str = "text"  # the column that holds the text; plain text files have one column, `text`
     text_pair: str | None = None  # a second column, for models that take pairs
     storage: dict[str, Any] = Field(default_factory=dict, repr=False)  # for fsspec: endpoint_url, key, secret ...

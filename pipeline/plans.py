@@ -28,6 +28,7 @@ _FILE = pa.struct(
         pa.field("compression", pa.string()),
         pa.field("size_bytes", pa.int64(), nullable=False),
         pa.field("fingerprint", pa.string(), nullable=False),
+        pa.field("version", pa.string()),
     ]
 )
 _PIECE = pa.struct(

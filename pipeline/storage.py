@@ -15,36 +15,30 @@ import os
 import re
 import shutil
 import stat
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
-from datetime import datetime
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar, cast
 
 import fsspec
+from fsspec.asyn import sync
 from fsspec.core import url_to_fs
 
-from pipeline.durable import create_durably
-from pipeline.errors import CommitConflict, SpecError, StorageNotFound
-from pipeline.storage_errors import local_errors, retrying, translated
+from pipeline import s3
+from pipeline.durable import create_durably, is_staged
+from pipeline.entries import Entry, Leftover, entry_of, walk
+from pipeline.errors import CommitConflict, FileChanged, SpecError, StorageNotFound, StorageUnavailable
+from pipeline.range_reader import RangeReader
+from pipeline.storage_errors import attempting, local_errors, status_of, translated
 
 READ_BUFFER_BYTES = 1 << 20  # of a remote file: least that one request asks for
 
 _EXTRAS = {"gs": "gcs", "gcs": "gcs", "az": "azure", "abfs": "azure", "abfss": "azure", "adl": "azure"}
-_S3_PROTOCOLS = frozenset({"s3", "s3a"})
-_S3_UPLOAD = {"chunksize": 16 << 20, "max_concurrency": 4}  # holds 64 MiB at most; the driver's own choice is 500
+LEFTOVER_AGE_S = 3600.0  # no write of one file takes so long
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Entry:
-    """One file, as it was when it was listed."""
-
-    path: str  # relative to the storage's root
-    size_bytes: int
-    fingerprint: str  # differs when the content does: etag where the store has one, else size and time
 
 
 class Storage(ABC):
@@ -69,11 +63,18 @@ class Storage(ABC):
             return _LocalStorage(url)
         if protocol in ("file", "local"):
             return _LocalStorage(rest)
+        if protocol in s3.PROTOCOLS:
+            return _S3Storage(url, options or {})
         return _RemoteStorage(url, options or {})
 
     @property
     @abstractmethod
     def is_local(self) -> bool: ...
+
+    @property
+    def reads_one_version(self) -> bool:
+        """Whether a file that is open gives the bytes of one version or `FileChanged`, never a mixture."""
+        return False
 
     def url_of(self, path: str) -> str:
         """The full URL of a path below the root."""
@@ -106,15 +107,16 @@ class Storage(ABC):
 
     @abstractmethod
     def open_file(
-        self, path: str = "", *, buffer_bytes: int = READ_BUFFER_BYTES, size_bytes: int | None = None
+        self, path: str = "", *, buffer_bytes: int = READ_BUFFER_BYTES, expected: Entry | None = None
     ) -> BinaryIO:
         """Opens a file for reading; it can seek, and reads no more than asked for or `buffer_bytes` ahead.
 
         Args:
-            size_bytes: where it is known; saves a remote store a question.
+            expected: the file as it was listed; saves a remote store a question.
 
         Raises:
-            StorageNotFound: it is not there; where `size_bytes` is given, perhaps only when it is read.
+            StorageNotFound: it is not there; where `expected` is given, perhaps only when it is read.
+            FileChanged: when it is read, where `reads_one_version`: it was replaced.
         """
 
     @abstractmethod
@@ -126,7 +128,8 @@ class Storage(ABC):
         """Writes a (small) file: whole or not at all.
 
         Raises:
-            CommitConflict: `exclusive`, and it is there already.
+            CommitConflict: `exclusive`, and it is there already. In a remote store that is no conflict if the content
+                is this one: it cannot be told from a write of ours whose reply was lost.
         """
 
     @abstractmethod
@@ -137,7 +140,7 @@ class Storage(ABC):
         writes (S3 `If-None-Match`, GCS generations); elsewhere a look before the write.
 
         Raises:
-            CommitConflict: `exclusive`, and it is there already.
+            CommitConflict: as in `write_bytes`.
         """
 
     @abstractmethod
@@ -147,6 +150,29 @@ class Storage(ABC):
     @abstractmethod
     def remove(self, path: str) -> None:
         """Removes a file; it is no error if it is gone."""
+
+    @abstractmethod
+    def leftovers(self) -> Iterator[Leftover]:
+        """What writers have begun and not finished, below the root: staged local files, multipart uploads to S3.
+
+        Other stores keep nothing, or drop it by themselves. Some of these writers may be alive and at work.
+        """
+
+    def remove_leftovers(self, *, older_than_s: float = LEFTOVER_AGE_S) -> int:
+        """Removes what killed writers have left, and gives how much it was.
+
+        Safe while others write here, on whatever host: what is younger stays, and a writer that is robbed all the same
+        fails and commits nothing.
+        """
+        num_removed = 0
+        for leftover in self.leftovers():
+            if time.time() - leftover.begun_at > older_than_s:
+                self._remove_leftover(leftover)
+                num_removed += 1
+        return num_removed
+
+    @abstractmethod
+    def _remove_leftover(self, leftover: Leftover) -> None: ...
 
 
 class _LocalStorage(Storage):
@@ -165,7 +191,7 @@ class _LocalStorage(Storage):
     def list(self, prefix: str = "", *, max_depth: int | None = None) -> Iterator[Entry]:
         with local_errors(self.url):
             folder, _, stem = prefix.rpartition("/")
-            yield from _walk(self._names, self.stat, folder, stem, max_depth)
+            yield from walk(self._names, self.stat, folder, stem, max_depth)
 
     def _names(self, folder: str) -> Iterator[tuple[str, bool, Entry | None]]:
         try:
@@ -187,7 +213,7 @@ class _LocalStorage(Storage):
         return Entry(path=path, size_bytes=found.st_size, fingerprint=f"{found.st_size}-{found.st_mtime_ns}")
 
     def open_file(
-        self, path: str = "", *, buffer_bytes: int = READ_BUFFER_BYTES, size_bytes: int | None = None
+        self, path: str = "", *, buffer_bytes: int = READ_BUFFER_BYTES, expected: Entry | None = None
     ) -> BinaryIO:
         with local_errors(self.url_of(path)):
             return open(self.url_of(path), "rb", buffering=buffer_bytes)
@@ -213,6 +239,14 @@ class _LocalStorage(Storage):
         with local_errors(self.url_of(path)), contextlib.suppress(FileNotFoundError):
             os.remove(self.url_of(path))
 
+    def leftovers(self) -> Iterator[Leftover]:
+        for entry in walk(self._names, lambda path: self.stat(path) if is_staged(path) else None, "", "", None):
+            with contextlib.suppress(FileNotFoundError):
+                yield Leftover(path=entry.path, begun_at=os.stat(self.url_of(entry.path)).st_mtime)
+
+    def _remove_leftover(self, leftover: Leftover) -> None:
+        self.remove(leftover.path)
+
 
 def _is_above(link: str, *, folder: str) -> bool:
     target = os.path.realpath(link)
@@ -230,7 +264,7 @@ class _RemoteStorage(Storage):
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Connections stay behind: the copy makes its own when it is first used.
-        return _RemoteStorage, (self.url, self._options)
+        return type(self), (self.url, self._options)
 
     @property
     def is_local(self) -> bool:
@@ -240,9 +274,12 @@ class _RemoteStorage(Storage):
     def _driver(self) -> tuple[Any, str]:
         """The fsspec file system, and the root as a path in it."""
         try:
-            system, root = url_to_fs(self.url, **self._options)
+            return self._connect(self._options)
         except (TypeError, ValueError, KeyError) as error:
             raise SpecError(f"{self._shown('')}: its storage options do not fit: {self._redact(str(error))}") from error
+
+    def _connect(self, options: Mapping[str, Any]) -> tuple[Any, str]:
+        system, root = url_to_fs(self.url, **options)
         return system, root.rstrip("/")
 
     def _place(self, path: str) -> str:
@@ -250,13 +287,11 @@ class _RemoteStorage(Storage):
         return f"{root}/{path}" if path else root
 
     def below(self, path: str) -> Storage:
-        return _RemoteStorage(self.url_of(path), self._options)
+        return type(self)(self.url_of(path), self._options)
 
     def list(self, prefix: str = "", *, max_depth: int | None = None) -> Iterator[Entry]:
-        if self._protocol in _S3_PROTOCOLS:
-            return self._list_s3(prefix, max_depth)
         folder, _, stem = prefix.rpartition("/")
-        return _walk(self._names, self.stat, folder, stem, max_depth)
+        return walk(self._names, self.stat, folder, stem, max_depth)
 
     def _names(self, folder: str) -> Iterator[tuple[str, bool, Entry | None]]:
         system = self._driver[0]
@@ -268,26 +303,7 @@ class _RemoteStorage(Storage):
         for item in found:
             name = item["name"].rstrip("/").rpartition("/")[2]
             is_folder = item["type"] == "directory"
-            yield name, is_folder, None if is_folder else _entry(f"{folder}/{name}" if folder else name, item)
-
-    def _list_s3(self, prefix: str, max_depth: int | None) -> Iterator[Entry]:
-        """Pages of keys as S3 gives them, in order: the driver's own listing would hold a whole folder."""
-        system = self._driver[0]
-        bucket, _, root = self._driver[1].partition("/")
-        root = root + "/" if root else ""
-        request = {"Bucket": bucket, "Prefix": root + prefix}
-        if max_depth == 1:
-            request["Delimiter"] = "/"
-        while True:
-            page = self._call("", system.call_s3, "list_objects_v2", **request)
-            for item in page.get("Contents", ()):
-                path = item["Key"][len(root) :]
-                if path.endswith("/") or (max_depth is not None and path.count("/", len(prefix)) >= max_depth):
-                    continue
-                yield _entry(path, {"size": item["Size"], "ETag": item["ETag"]})
-            if not page.get("IsTruncated"):
-                return
-            request["ContinuationToken"] = page["NextContinuationToken"]
+            yield name, is_folder, None if is_folder else entry_of(f"{folder}/{name}" if folder else name, item)
 
     def stat(self, path: str = "") -> Entry | None:
         system = self._driver[0]
@@ -298,43 +314,71 @@ class _RemoteStorage(Storage):
             if error.container_missing:
                 raise
             return None
-        return _entry(path, found) if found["type"] == "file" else None
+        return entry_of(path, found) if found["type"] == "file" else None
 
     def open_file(
-        self, path: str = "", *, buffer_bytes: int = READ_BUFFER_BYTES, size_bytes: int | None = None
+        self, path: str = "", *, buffer_bytes: int = READ_BUFFER_BYTES, expected: Entry | None = None
     ) -> BinaryIO:
-        if size_bytes is None:
-            entry = self.stat(path)
-            if entry is None:
-                raise StorageNotFound(f"{self._shown(path)} does not exist.")
-            size_bytes = entry.size_bytes
-        reader = _RangeReader(functools.partial(self._read_range, path), size_bytes)
+        entry = expected or self.stat(path)
+        if entry is None:
+            raise StorageNotFound(f"{self._shown(path)} does not exist.")
+        reader = RangeReader(functools.partial(self._read_range, path, entry), entry.size_bytes)
         return cast(BinaryIO, io.BufferedReader(reader, buffer_bytes))
 
-    def _read_range(self, path: str, start: int, stop: int) -> bytes:
-        return cast(bytes, self._call(path, self._driver[0].cat_file, self._place(path), start=start, end=stop))
+    def _read_range(self, path: str, entry: Entry, start: int, stop: int) -> bytes:
+        def read() -> bytes:
+            found = self._range(path, entry, start, stop)
+            if len(found) == stop - start:
+                return found
+            if self.stat(path) != replace(entry, path=path):
+                raise self._changed(path)
+            raise StorageUnavailable(f"{self._shown(path)}: {len(found)} bytes came instead of {stop - start}.")
+
+        return self._call(path, read)
+
+    def _range(self, path: str, entry: Entry, start: int, stop: int) -> bytes:
+        return cast(bytes, self._driver[0].cat_file(self._place(path), start=start, end=stop))
+
+    def _changed(self, path: str) -> FileChanged:
+        return FileChanged(f"{self._shown(path)} was replaced while it was read. Run the job again.")
 
     def read_bytes(self, path: str) -> bytes:
         return cast(bytes, self._call(path, self._driver[0].cat_file, self._place(path)))
 
     def write_bytes(self, path: str, data: bytes, *, exclusive: bool = False) -> None:
-        self._create(path, self._driver[0].pipe_file, "_pipe_file", (self._place(path), data), exclusive)
+        self._create(path, "pipe_file", data, lambda: io.BytesIO(data), exclusive)
 
     def put_file(self, local: Path, path: str, *, exclusive: bool = True) -> None:
-        options = _S3_UPLOAD if self._protocol in _S3_PROTOCOLS else {}
-        self._create(path, self._driver[0].put_file, "_put_file", (str(local), self._place(path)), exclusive, **options)
+        self._create(path, "put_file", str(local), lambda: local.open("rb"), exclusive)
 
     def _create(
-        self, path: str, write: Callable[..., Any], native: str, args: tuple[Any, ...], exclusive: bool, **options: Any
+        self, path: str, method: str, source: Any, content: Callable[[], BinaryIO], exclusive: bool, **options: Any
     ) -> None:
-        if exclusive:
-            # Drivers name the method after their own asynchronous one, and only that shows what it really takes.
-            method = getattr(self._driver[0], native, write)
-            if "mode" in inspect.signature(method).parameters:
-                options["mode"] = "create"
-            elif self.exists(path):
-                raise CommitConflict(f"{self._shown(path)} is there already.")
-        self._call(path, write, *args, **options)
+        """Calls one of the driver's methods that write a file; `content` gives what the file is to hold."""
+        system, place = self._driver[0], self._place(path)
+        write = getattr(system, method)
+        # Drivers name the method after their own asynchronous one, and only that shows what it really takes.
+        can_create = "mode" in inspect.signature(getattr(system, f"_{method}", write)).parameters
+        arguments = (source, place) if method == "put_file" else (place, source)
+        if exclusive and can_create:
+            options["mode"] = "create"
+        elif exclusive and self.exists(path):
+            raise CommitConflict(f"{self._shown(path)} is there already.")
+        try:
+            self._call(path, write, *arguments, **options)
+        except CommitConflict:
+            # Perhaps it was an earlier attempt of ours, whose reply was lost: some are made deep in the driver's
+            # libraries, unseen.
+            with content() as ours:
+                if not self._holds(path, ours):
+                    raise
+
+    def _holds(self, path: str, ours: BinaryIO) -> bool:
+        with self.open_file(path) as theirs:
+            while chunk := theirs.read(READ_BUFFER_BYTES):
+                if ours.read(len(chunk)) != chunk:
+                    return False
+        return not ours.read(1)
 
     def fetch(self, path: str, local: Path) -> None:
         local.parent.mkdir(parents=True, exist_ok=True)
@@ -353,7 +397,7 @@ class _RemoteStorage(Storage):
             except Exception as error:
                 raise translated(error, self._shown(path), self._redact(f"{type(error).__name__}: {error}")) from error
 
-        return retrying()(attempt)
+        return attempting(f"{self._protocol} {self._options.get('endpoint_url')}", attempt)
 
     def _shown(self, path: str) -> str:
         """The URL without what may be secret in it: a password, or the signature in a query."""
@@ -365,37 +409,73 @@ class _RemoteStorage(Storage):
                 message = message.replace(value, "***")
         return message
 
+    def leftovers(self) -> Iterator[Leftover]:
+        return iter(())
 
-class _RangeReader(io.RawIOBase):
-    """A remote file, by ranged requests."""
+    def _remove_leftover(self, leftover: Leftover) -> None:
+        raise AssertionError(f"{self.url} has no leftovers")
 
-    def __init__(self, read_range: Callable[[int, int], bytes], size_bytes: int) -> None:
-        self._read_range = read_range
-        self._size_bytes = size_bytes
-        self._position = 0
 
-    def readable(self) -> bool:
+class _S3Storage(_RemoteStorage):
+    """A bucket, or a prefix in one: with the driver's access to S3's own operations."""
+
+    def _connect(self, options: Mapping[str, Any]) -> tuple[Any, str]:
+        system, root = super()._connect(s3.with_config(options))
+        system.retries = 1  # botocore's are the better ones: with jitter
+        return system, root
+
+    @property
+    def reads_one_version(self) -> bool:
         return True
 
-    def seekable(self) -> bool:
-        return True
+    @property
+    def _bucket_and_root(self) -> tuple[str, str]:
+        bucket, _, root = self._driver[1].partition("/")
+        return bucket, root + "/" if root else ""
 
-    def tell(self) -> int:
-        return self._position
+    def list(self, prefix: str = "", *, max_depth: int | None = None) -> Iterator[Entry]:
+        # By pages of keys, which come in order: the driver's own listing would hold a whole folder.
+        root = self._bucket_and_root[1]
+        for page in self._pages("list_objects_v2", prefix, **({"Delimiter": "/"} if max_depth == 1 else {})):
+            for item in page.get("Contents", ()):
+                path = item["Key"][len(root) :]
+                if not (path.endswith("/") or (max_depth is not None and path.count("/", len(prefix)) >= max_depth)):
+                    yield entry_of(path, {"size": item["Size"], "ETag": item["ETag"]})
 
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        origin = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._size_bytes}[whence]
-        self._position = origin + offset
-        return self._position
+    def _pages(self, method: str, prefix: str, **request: str) -> Iterator[dict[str, Any]]:
+        bucket, root = self._bucket_and_root
+        following: dict[str, str] | None = {}
+        while following is not None:
+            asked = {"Bucket": bucket, "Prefix": root + prefix} | request | following
+            page = self._call("", self._driver[0].call_s3, method, **asked)
+            yield page
+            following = s3.next_page(page)
 
-    def readinto(self, buffer: Any) -> int:
-        stop = min(self._position + len(buffer), self._size_bytes)
-        if stop <= self._position:
-            return 0
-        found = self._read_range(self._position, stop)
-        buffer[: len(found)] = found
-        self._position += len(found)
-        return len(found)
+    def _range(self, path: str, entry: Entry, start: int, stop: int) -> bytes:
+        system = self._driver[0]
+        try:
+            found = sync(system.loop, s3.read_range, system, self._place(path), start, stop, entry.fingerprint)
+        except OSError as error:
+            if status_of(error) == 412:
+                raise self._changed(path) from error
+            raise
+        return cast(bytes, found)
+
+    def put_file(self, local: Path, path: str, *, exclusive: bool = True) -> None:
+        self._create(path, "put_file", str(local), lambda: local.open("rb"), exclusive, **s3.UPLOAD)
+
+    def leftovers(self) -> Iterator[Leftover]:
+        root = self._bucket_and_root[1]
+        for page in self._pages("list_multipart_uploads", ""):
+            for upload in page.get("Uploads", ()):
+                path, begun_at = upload["Key"][len(root) :], upload["Initiated"].timestamp()
+                yield Leftover(path=path, begun_at=begun_at, upload_id=upload["UploadId"])
+
+    def _remove_leftover(self, leftover: Leftover) -> None:
+        bucket, root = self._bucket_and_root
+        request = {"Bucket": bucket, "Key": root + leftover.path, "UploadId": leftover.upload_id}
+        with contextlib.suppress(StorageNotFound):
+            self._call(leftover.path, self._driver[0].call_s3, "abort_multipart_upload", **request)
 
 
 def _check_driver(protocol: str, options: Mapping[str, Any]) -> None:
@@ -409,50 +489,10 @@ def _check_driver(protocol: str, options: Mapping[str, Any]) -> None:
         raise SpecError(
             f"{protocol}:// is no kind of URL that fsspec knows; expected s3://, gs://, az://, ..."
         ) from error
-    if protocol in _S3_PROTOCOLS:
+    if protocol in s3.PROTOCOLS:
         # s3fs ignores what it does not know, and a misspelt endpoint_url would silently mean AWS.
         known = {*inspect.signature(driver.__init__).parameters, "skip_instance_cache"} - {"self", "kwargs"}
         for name in sorted(options.keys() - known):
             near = difflib.get_close_matches(name, known, n=1)
             advice = f"; did you mean {near[0]}?" if near else f"; it takes {', '.join(sorted(known))}."
             raise SpecError(f"storage.{name}: no option of {protocol}://{advice}")
-
-
-def _walk(
-    names: Callable[[str], Iterator[tuple[str, bool, Entry | None]]],
-    stat: Callable[[str], Entry | None],
-    folder: str,
-    stem: str,
-    max_depth: int | None,
-) -> Iterator[Entry]:
-    """Walks folders depth first in the order of whole paths, so that "a.txt" comes before "a/b", as in object stores.
-
-    Args:
-        names: of a folder: each name, whether it is a folder, and its entry where listing gives it for free.
-        stem: what names in this folder (not further down) begin with.
-    """
-    found = {name + "/" * is_folder: entry for name, is_folder, entry in names(folder) if name.startswith(stem)}
-    for name in sorted(found):
-        path = f"{folder}/{name}" if folder else name
-        if name.endswith("/"):
-            if max_depth is None or max_depth > 1:
-                yield from _walk(names, stat, path[:-1], "", None if max_depth is None else max_depth - 1)
-        elif (entry := found[name] or stat(path)) is not None:
-            yield entry
-
-
-# What drivers call a mark of the content, and the time of the last change.
-_TAGS = ("ETag", "etag", "blob_id", "md5Hash")
-_TIMES = ("mtime", "LastModified", "last_modified", "updated", "created")
-
-
-def _entry(path: str, found: Mapping[str, Any]) -> Entry:
-    """An entry from what a driver says of a file."""
-    size = int(found.get("size") or 0)
-    for tag in _TAGS:
-        if found.get(tag):
-            return Entry(path=path, size_bytes=size, fingerprint=str(found[tag]).strip('"'))
-    changed = next((found[time] for time in _TIMES if found.get(time)), "")
-    if isinstance(changed, datetime):  # the same driver may give a number elsewhere
-        changed = changed.timestamp()
-    return Entry(path=path, size_bytes=size, fingerprint=f"{size}-{changed}")

@@ -16,7 +16,8 @@ class InputFile:
     format: Format
     compression: Literal["gzip", "zstd", "bz2", "xz"] | None = None  # of the file as a whole
     size_bytes: int
-    fingerprint: str  # etag, or size and mtime: differs when the content does
+    fingerprint: str  # differs when the content does: etag, or size and mtime; or a digest of the content if so asked
+    version: str | None = None  # with a digest: the etag, or size and mtime, that was seen with it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,11 +10,13 @@ import os
 import struct
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, BinaryIO, Protocol, cast
 
 import pyarrow as pa
+import xxhash
 
+from pipeline.entries import Entry
 from pipeline.errors import FileChanged, FileUnreadable, ShardmillError, StorageNotFound
 from pipeline.storage import Storage
 from pipeline.units import InputFile
@@ -78,21 +80,59 @@ class Source:
     def url(self) -> str:
         return self.file.url
 
-    def check_unchanged(self) -> None:
-        """Raises `FileChanged` unless the file is still the one that was listed."""
+    @property
+    def _version(self) -> str:
+        """What the store said of the file when it was planned."""
+        return self.file.fingerprint if self.file.version is None else self.file.version
+
+    def as_planned(self) -> Source:
+        """The source, if its file is still the one that was planned.
+
+        A file that is known by a digest, and was only written again, is read once more to compare: the source given is
+        that of the new version.
+
+        Raises:
+            FileChanged: it is not.
+        """
         now = self.storage.stat()
-        if now is None or now.fingerprint != self.file.fingerprint:
-            found = "it is gone" if now is None else f"found {now.size_bytes} bytes with mark {now.fingerprint}"
-            raise FileChanged(
-                f"{self.url} is not the file that was planned ({self.file.size_bytes} bytes with mark "
-                f"{self.file.fingerprint}): {found}. Run the job again: it will be planned anew."
-            )
+        if now is not None and now.fingerprint == self._version:
+            return self
+        if now is not None and self.file.version is not None:
+            again = replace(self, file=replace(self.file, size_bytes=now.size_bytes, version=now.fingerprint))
+            if again.digest() == self.file.fingerprint:
+                return again
+        found = "it is gone" if now is None else f"found {now.size_bytes} bytes with mark {now.fingerprint}"
+        raise FileChanged(
+            f"{self.url} is not the file that was planned ({self.file.size_bytes} bytes with mark "
+            f"{self._version}): {found}. Run the job again: it will be planned anew."
+        )
+
+    def check_unchanged(self) -> None:
+        """Raises `FileChanged` if the file is another one by now; S3 has seen to that at every read."""
+        if self.storage.reads_one_version:
+            return
+        now = self.storage.stat()
+        if now is None or now.fingerprint != self._version:
+            raise FileChanged(f"{self.url} was replaced while it was read. Run the job again: it will be planned anew.")
+
+    def digest(self) -> str:
+        """Of all the bytes, as they are stored.
+
+        Raises:
+            FileChanged: they changed meanwhile.
+        """
+        digest = xxhash.xxh3_128()
+        with self.open() as file:
+            while chunk := file.read(1 << 20):
+                digest.update(chunk)
+        self.check_unchanged()
+        return f"xxh3-128:{digest.hexdigest()}"
 
     @contextlib.contextmanager
     def open(self, *, buffer_bytes: int = 1 << 20) -> Iterator[BinaryIO]:
         """The bytes as they are stored; seekable. What goes wrong inside becomes `FileUnreadable`."""
-        size = self.file.size_bytes
-        with self.reading(), self.storage.open_file(buffer_bytes=buffer_bytes, size_bytes=size) as file:
+        listed = Entry(path="", size_bytes=self.file.size_bytes, fingerprint=self._version)
+        with self.reading(), self.storage.open_file(buffer_bytes=buffer_bytes, expected=listed) as file:
             yield file
 
     @contextlib.contextmanager

@@ -15,8 +15,9 @@ from pipeline.errors import ColumnError, FileChanged, FileUnreadable, StorageUna
 from pipeline.formats import arrow, parquet
 from pipeline.options import InputOptions
 from pipeline.planner import input_schema, list_files
+from pipeline.range_reader import RangeReader
 from pipeline.reader import read_piece
-from pipeline.storage import Storage, _RangeReader
+from pipeline.storage import Storage
 from tests.support.corpora import WRITERS, planned, read_units, rows_of, whole
 from tests.support.s3 import S3Bucket
 
@@ -268,6 +269,6 @@ def test_storage_that_is_not_available_is_no_bad_file(
     def fail(self: object, buffer: object) -> int:
         raise StorageUnavailable("not now")
 
-    monkeypatch.setattr(_RangeReader, "readinto", fail)
+    monkeypatch.setattr(RangeReader, "readinto", fail)
     with pytest.raises(StorageUnavailable, match="not now"):
         list(read_piece(whole(file), text="text", storage_options=s3_bucket.options))
