@@ -11,8 +11,9 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import Any, Literal
 
 if not os.environ.get("RAY_ADDRESS"):
     # Read when ray is imported. Without it a Ray of our own would listen on all interfaces; so it keeps to loopback,
@@ -20,51 +21,32 @@ if not os.environ.get("RAY_ADDRESS"):
     os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
 
 import ray
-from ray.exceptions import RayActorError, RayError
+from ray.exceptions import RayError
 
-from pipeline.errors import SpecError
+from pipeline.actor import Worker
+from pipeline.errors import DeviceLost, SpecError, WorkerError
 from pipeline.ledger import Failure
 from pipeline.loading import ReplicaRecipe
 from pipeline.options import WorkerOptions
-from pipeline.units import Unit, UnitReport
-from pipeline.workers import Done, Failed, Lost, Message, Ready, describe
+from pipeline.units import Unit
+from pipeline.workers import PROGRESS_S, Counted, Done, Failed, Leaving, Lost, Message, Progressed, Ready
 
 logger = logging.getLogger(__name__)
 
 _UNITS_AT_ONCE = 4  # calls that an actor takes side by side: those in hand wait for their turn in the replica
+# Calls that get through whatever the others do: two that only wait, and short ones.
+_GROUPS = {"watch": 2, "control": 1}
+_ANSWER_S = 30.0  # for an answer that is there already
+_CLUSTER_PATIENCE_S = 30.0  # without a word from the cluster's head; Ray itself ends the process after a minute
 
 
-class _Worker:
-    """The actor: a replica and nothing else. Outcomes are values, so what Ray raises means that the actor died."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Call:
+    """What a worker was asked, and has not answered yet."""
 
-    def __init__(self, recipe: ReplicaRecipe) -> None:
-        self._recipe = recipe
-        self._loading = threading.Lock()
-        self._replica: Any = None
-
-    def load(self) -> Failure | None:
-        """Loads the model; gives the failure if it cannot be."""
-        with self._loading:
-            # Read when the tokenizer's thread pool is made, so that workers on one machine share its cores.
-            os.environ.setdefault("RAYON_NUM_THREADS", str(max(1, round(self._recipe.workers.cpus))))
-            try:
-                self._replica = self._replica or self._recipe.make()
-            except BaseException as error:
-                return describe(error)
-        return None
-
-    def hand_back(self) -> None:
-        """Gives back what is not on the device yet."""
-        if self._replica is not None:
-            self._replica.hand_back()
-
-    def work(self, unit: Unit) -> UnitReport | Failure:
-        """Processes a unit to its commit."""
-        try:
-            report: UnitReport = self._replica.submit(unit).result()
-        except BaseException as error:
-            return describe(error)
-        return report
+    worker: str
+    what: Literal["load", "count", "work", "leaving", "gone", "progress"]
+    unit: Unit | None = None
 
 
 class RayPool:
@@ -75,15 +57,17 @@ class RayPool:
         self._recipe = recipe
         self._options = workers
         self._actors: dict[str, Any] = {}
-        self._calls: dict[Any, tuple[str, str | None]] = {}  # reference -> worker and unit (None: loading)
+        self._calls: dict[Any, _Call] = {}  # by reference
         self._made = 0
+        self._ask_at = 0.0
         self._owns_ray = not ray.is_initialized()
         if self._owns_ray:
             with _termination_kept():
                 _connect(workers)
+        self._cluster = _ClusterWatch()
 
     def start(self, num_workers: int) -> None:
-        actor_class = ray.remote(_Worker)
+        actor_class = ray.remote(concurrency_groups=_GROUPS)(Worker)
         for _ in range(num_workers):
             name = f"worker-{self._made}"
             self._made += 1
@@ -94,18 +78,31 @@ class RayPool:
                 max_concurrency=_UNITS_AT_ONCE,
             ).remote(self._recipe)
             self._actors[name] = actor
-            self._calls[actor.load.remote()] = (name, None)
+            self._calls[actor.load.remote()] = _Call(worker=name, what="load")
+            self._watch(actor.until_leaving, _Call(worker=name, what="leaving"))
 
     def assign(self, worker: str, unit: Unit, *, alone: bool = False) -> None:
-        self._calls[self._actors[worker].work.remote(unit)] = (worker, unit.name)
+        actor = self._actors.get(worker)
+        if actor is None:
+            return  # it is `Lost`, as the driver reads next
+        if alone:
+            self._calls[actor.count.remote(unit)] = _Call(worker=worker, what="count", unit=unit)
+        else:
+            self._calls[actor.work.remote(unit)] = _Call(worker=worker, what="work", unit=unit)
 
     def drop(self, worker: str, unit: str) -> None:
-        pass
+        if actor := self._actors.get(worker):
+            actor.drop.options(concurrency_group="control").remote(unit)
 
     def end(self, worker: str) -> None:
-        pass
+        actor = self._actors.pop(worker, None)
+        self._calls = {reference: call for reference, call in self._calls.items() if call.worker != worker}
+        if actor is not None:
+            ray.kill(actor)
 
     def poll(self, timeout_s: float) -> list[Message]:
+        self._cluster.check()
+        self._ask_for_progress()
         if not self._calls:
             time.sleep(timeout_s)
             return []
@@ -116,14 +113,16 @@ class RayPool:
         for reference in ready:
             call = self._calls.pop(reference, None)
             if call is not None:  # otherwise its worker was found dead a moment ago
-                messages.append(self._message(reference, *call))
-        return messages
+                messages += self._messages(reference, call)
+        # What a worker hands back as it leaves is not to be given to it again.
+        return sorted(messages, key=lambda message: not isinstance(message, Leaving))
 
     def hand_back(self) -> None:
         for actor in self._actors.values():
-            actor.hand_back.remote()
+            actor.hand_back.options(concurrency_group="control").remote()
 
     def stop(self) -> None:
+        self._cluster.end()
         for actor in self._actors.values():
             ray.kill(actor)
         self._actors.clear()
@@ -131,26 +130,91 @@ class RayPool:
         if self._owns_ray:
             ray.shutdown()
 
-    def _message(self, reference: Any, worker: str, unit: str | None) -> Message:
+    def _watch(self, method: Any, call: _Call) -> None:
+        self._calls[method.options(concurrency_group="watch").remote()] = call
+
+    def _ask_for_progress(self) -> None:
+        """Asks the workers that have answered the last time, so that one that hangs has one question to answer."""
+        if time.monotonic() < self._ask_at:
+            return
+        self._ask_at = time.monotonic() + PROGRESS_S
+        asked = {call.worker for call in self._calls.values() if call.what in ("load", "progress")}
+        for worker in self._actors.keys() - asked:
+            reference = self._actors[worker].num_steps.options(concurrency_group="control").remote()
+            self._calls[reference] = _Call(worker=worker, what="progress")
+
+    def _messages(self, reference: Any, call: _Call) -> list[Message]:
+        """What a call's answer says to the driver."""
+        worker = call.worker
         try:
-            answer = ray.get(reference)
-        except RayActorError as error:
-            return self._lost(worker, f"its process ended: {_first_line(error)}")
+            answer = ray.get(reference, timeout=_ANSWER_S)
         except RayError as error:
-            return self._lost(worker, f"Ray gave it up: {_first_line(error)}")
-        if unit is None:
-            return Ready(worker=worker) if answer is None else self._lost(worker, answer.message, answer)
-        if isinstance(answer, UnitReport):
-            return Done(worker=worker, report=answer)
-        return Failed(worker=worker, unit=unit, failure=answer)
+            return [self._lost(worker, _reason(error))]
+        if isinstance(answer, Failure):
+            if call.unit is None:
+                return [self._lost(worker, answer.message, answer)]
+            if answer.kind == DeviceLost.__name__:
+                return [self._lost(worker, answer.message)]
+            return [Failed(worker=worker, unit=call.unit.name, failure=answer)]
+        match call.what:
+            case "load":
+                return [Ready(worker=worker)]
+            case "count":
+                assert call.unit is not None
+                self.assign(worker, call.unit)
+                return [Counted(worker=worker, unit=call.unit.name, num_rows=answer)]
+            case "work":
+                return [Done(worker=worker, report=answer)]
+            case "progress":
+                return [Progressed(worker=worker, num_steps=answer)]
+            case "leaving":
+                self._watch(self._actors[worker].until_gone, _Call(worker=worker, what="gone"))
+                return [Leaving(worker=worker)]
+            case "gone":
+                raise AssertionError("this call is never answered")
 
     def _lost(self, worker: str, reason: str, failure: Failure | None = None) -> Lost:
         """Forgets a worker with all its calls: the ledger gives its units to others at once."""
-        actor = self._actors.pop(worker, None)
-        if actor is not None:
-            ray.kill(actor)
-        self._calls = {ref: call for ref, call in self._calls.items() if call[0] != worker}
+        self.end(worker)
         return Lost(worker=worker, reason=reason, failure=failure)
+
+
+class _ClusterWatch:
+    """Asks the cluster for its nodes, in a thread: when its head is gone the question is never answered.
+
+    Ray itself ends the driver's process some time later, without a word of ours; and when the node on which the driver
+    is has died, it lets it wait for workers that never come.
+    """
+
+    def __init__(self) -> None:
+        self._node = ray.get_runtime_context().get_node_id()
+        self._answered_at = time.monotonic()
+        self._node_is_alive = True
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._ask, name="cluster-watch", daemon=True)
+        self._thread.start()
+
+    def check(self) -> None:
+        """Raises `WorkerError` if nothing can come of this run any more."""
+        if not self._node_is_alive:
+            raise WorkerError("the Ray node that this driver is connected to has died. Run the same job again.")
+        if time.monotonic() - self._answered_at > _CLUSTER_PATIENCE_S:
+            raise WorkerError(
+                f"the head of the Ray cluster has not answered for {_CLUSTER_PATIENCE_S:.0f} s. "
+                "When there is a cluster again, run the same job again: what is committed stays."
+            )
+
+    def end(self) -> None:
+        """Asks no more: a question after Ray's end would start it anew."""
+        self._ended.set()
+        self._thread.join(timeout=1.0)  # unless it waits for an answer that will not come
+
+    def _ask(self) -> None:
+        while not self._ended.wait(PROGRESS_S):
+            with suppress(Exception):  # no answer, whatever Ray says
+                alive = {node["NodeID"] for node in ray.nodes() if node["Alive"]}
+                self._answered_at = time.monotonic()
+                self._node_is_alive = self._node in alive
 
 
 @contextmanager
@@ -195,5 +259,8 @@ def _connect(workers: WorkerOptions) -> None:
             )
 
 
-def _first_line(error: BaseException) -> str:
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+def _reason(error: BaseException) -> str:
+    """Why Ray gave a worker up: of a page that it writes, the line that says why, without the advice at its end."""
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    why = next((line for line in lines if line.startswith("The actor is dead because ")), lines[0])
+    return why.partition(" Some common causes")[0].strip()

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import logging
 import queue
+import time
 import traceback
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from models.errors import ModelError
-from pipeline.errors import ShardmillError
+from pipeline.errors import DeviceLost, ShardmillError
 from pipeline.ledger import Failure
 from pipeline.loading import ReplicaRecipe
 from pipeline.replica import Replica
 from pipeline.units import Unit, UnitReport
 
 logger = logging.getLogger(__name__)
+
+PROGRESS_S = 5.0  # between signs of life of a worker
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,6 +117,7 @@ class LocalPool:
         self._recipe = recipe
         self._replica: Replica | None = None
         self._messages: queue.Queue[Message] = queue.Queue()
+        self._told_at = 0.0
 
     def start(self, num_workers: int) -> None:
         self._replica = self._recipe.make()
@@ -121,15 +125,27 @@ class LocalPool:
 
     def assign(self, worker: str, unit: Unit, *, alone: bool = False) -> None:
         assert self._replica is not None
+        if alone:
+            try:
+                self._messages.put(Counted(worker=worker, unit=unit.name, num_rows=self._replica.count(unit)))
+            except Exception as error:
+                self._messages.put(Failed(worker=worker, unit=unit.name, failure=describe(error)))
+                return
         self._replica.submit(unit).add_done_callback(lambda future: self._report(unit, future))
 
     def drop(self, worker: str, unit: str) -> None:
-        pass
+        if self._replica is not None:
+            self._replica.drop(unit)
 
     def end(self, worker: str) -> None:
-        pass
+        self.stop()
+        self._replica = None
+        self._messages = queue.Queue()
 
     def poll(self, timeout_s: float) -> list[Message]:
+        if self._replica is not None and time.monotonic() - self._told_at > PROGRESS_S:
+            self._told_at = time.monotonic()
+            return [Progressed(worker="local", num_steps=self._replica.num_steps)]
         try:
             return [self._messages.get(timeout=timeout_s)]
         except queue.Empty:
@@ -147,8 +163,12 @@ class LocalPool:
         error = future.exception()
         if error is None:
             self._messages.put(Done(worker="local", report=future.result()))
+            return
+        failure = describe(error)
+        if isinstance(error, DeviceLost):  # and with it the driver's process
+            self._messages.put(Lost(worker="local", reason=failure.message, failure=replace(failure, reach="run")))
         else:
-            self._messages.put(Failed(worker="local", unit=unit.name, failure=describe(error)))
+            self._messages.put(Failed(worker="local", unit=unit.name, failure=failure))
 
 
 def describe(error: BaseException) -> Failure:

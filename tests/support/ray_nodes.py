@@ -24,7 +24,7 @@ def worker_pids() -> list[int]:
         with contextlib.suppress(OSError):  # gone by now
             pid = int(folder.name)
             parents[pid] = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
-            if (folder / "cmdline").read_bytes().startswith(b"ray::_Worker"):
+            if (folder / "cmdline").read_bytes().startswith(b"ray::Worker"):
                 workers.append(pid)
     return [pid for pid in workers if os.getpid() in _ancestors(pid, parents)]
 
