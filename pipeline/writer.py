@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import tempfile
@@ -54,8 +55,11 @@ class PartWriter:
 
     def discard(self) -> None:
         """Removes the file, closed or not."""
-        self._file.close()
-        self.path.unlink(missing_ok=True)
+        try:
+            with contextlib.suppress(OSError):  # it writes what it holds, and the disk may be full
+                self._file.close()
+        finally:
+            self.path.unlink(missing_ok=True)
 
     def _flush(self) -> None:
         if self._held:

@@ -148,11 +148,17 @@ class Source:
             yield
         except StorageNotFound as error:
             raise FileChanged(f"{self.url} is gone since it was planned. Run the job again.") from error
+        except FileChanged:
+            raise
+        except FileUnreadable:
+            self.check_unchanged()  # what was written anew meanwhile need not be damaged
+            raise
         except ShardmillError:
             raise
         except (
             pa.ArrowException, EOFError, OSError, ValueError, struct.error, zlib.error, lzma.LZMAError
         ) as error:  # fmt: skip
+            self.check_unchanged()
             raise self.unreadable(f"{type(error).__name__}: {str(error).partition(os.linesep)[0][:200]}") from error
 
     def unreadable(self, reason: str) -> FileUnreadable:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any, ClassVar
 
+import fsspec
 import pyarrow.parquet as pq
 import pytest
+from fsspec.implementations.memory import MemoryFileSystem
 
 from jobs import JobSpec
 from models.errors import CheckpointError
@@ -287,3 +290,36 @@ def test_a_file_that_changed_while_it_was_to_be_read_is_done_by_the_next_run(spe
     (tmp_path / "1.txt").write_text("one row now\n")
     summary = go(spec, ScriptedPool(done))
     assert (summary.exit_code, summary.num_units, summary.num_units_committed) == (0, 3, 1)
+
+
+class LateListing(MemoryFileSystem):
+    """A store whose listing does not show everything that is there."""
+
+    protocol = "late"
+    store: ClassVar[dict[str, Any]] = {}
+    pseudo_dirs: ClassVar[list[str]] = [""]
+    cachable = False
+    hidden: ClassVar[set[str]] = set()
+
+    def ls(self, path: str, detail: bool = True, **kwargs: Any) -> Any:
+        return [entry for entry in super().ls(path, detail=True) if Path(entry["name"]).name not in self.hidden]
+
+
+@pytest.mark.parametrize("num_hidden", [1, 3])
+def test_a_listing_that_is_late_loses_and_doubles_no_row(spec: JobSpec, tmp_path: Path, num_hidden: int) -> None:
+    """What is there and not shown is done once more, and its commit finds that it is there."""
+    fsspec.register_implementation("late", LateListing, clobber=True)
+    job = spec.model_copy(update={"output": spec.output.model_copy(update={"url": f"late://{tmp_path.name}/out"})})
+    output = Storage.open(job.output.url)
+    go(job)
+    parts = {entry.path: output.read_bytes(entry.path) for entry in output.list("part-")}
+    LateListing.hidden = set(sorted(parts)[:num_hidden])
+    try:
+        assert len(list(output.list("part-"))) == 3 - num_hidden
+        summary = go(job)
+    finally:
+        LateListing.hidden = set()
+    assert (summary.exit_code, summary.num_units_done_before) == (0, 3 - num_hidden)
+    assert {entry.path: output.read_bytes(entry.path) for entry in output.list("part-")} == parts
+    assert verify_output(output).passed
+    assert go(job, ScriptedPool(done)).num_units_committed == 0
