@@ -18,15 +18,21 @@ SYSTEM = {
 
 def worker_pids() -> list[int]:
     """The processes of our Ray actors, of clusters that this process has started."""
+    return descendants(os.getpid(), "ray::Worker")
+
+
+def descendants(ancestor: int, program: str) -> list[int]:
+    """The processes that a process has started, or that those have, whose program is called so."""
     parents: dict[int, int] = {}
-    workers = []
+    found = []
     for folder in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):  # gone by now
             pid = int(folder.name)
             parents[pid] = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
-            if (folder / "cmdline").read_bytes().startswith(b"ray::Worker"):
-                workers.append(pid)
-    return [pid for pid in workers if os.getpid() in _ancestors(pid, parents)]
+            called = (folder / "cmdline").read_bytes().partition(b"\0")[0].decode(errors="replace")
+            if called.rpartition("/")[2].startswith(program):
+                found.append(pid)
+    return [pid for pid in found if ancestor in _ancestors(pid, parents)]
 
 
 def _ancestors(pid: int, parents: dict[int, int]) -> list[int]:
