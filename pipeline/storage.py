@@ -15,7 +15,6 @@ import os
 import re
 import shutil
 import stat
-import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
@@ -36,7 +35,6 @@ from pipeline.storage_errors import attempting, local_errors, status_of, transla
 READ_BUFFER_BYTES = 1 << 20  # of a remote file: least that one request asks for
 
 _EXTRAS = {"gs": "gcs", "gcs": "gcs", "az": "azure", "abfs": "azure", "abfss": "azure", "adl": "azure"}
-LEFTOVER_AGE_S = 3600.0  # no write of one file takes so long
 
 T = TypeVar("T")
 
@@ -158,21 +156,9 @@ class Storage(ABC):
         Other stores keep nothing, or drop it by themselves. Some of these writers may be alive and at work.
         """
 
-    def remove_leftovers(self, *, older_than_s: float = LEFTOVER_AGE_S) -> int:
-        """Removes what killed writers have left, and gives how much it was.
-
-        Safe while others write here, on whatever host: what is younger stays, and a writer that is robbed all the same
-        fails and commits nothing.
-        """
-        num_removed = 0
-        for leftover in self.leftovers():
-            if time.time() - leftover.begun_at > older_than_s:
-                self._remove_leftover(leftover)
-                num_removed += 1
-        return num_removed
-
     @abstractmethod
-    def _remove_leftover(self, leftover: Leftover) -> None: ...
+    def remove_leftover(self, leftover: Leftover) -> None:
+        """Removes one; it is no error if it is gone. Its writer, should it be alive, fails and commits nothing."""
 
 
 class _LocalStorage(Storage):
@@ -244,7 +230,7 @@ class _LocalStorage(Storage):
             with contextlib.suppress(FileNotFoundError):
                 yield Leftover(path=entry.path, begun_at=os.stat(self.url_of(entry.path)).st_mtime)
 
-    def _remove_leftover(self, leftover: Leftover) -> None:
+    def remove_leftover(self, leftover: Leftover) -> None:
         self.remove(leftover.path)
 
 
@@ -412,7 +398,7 @@ class _RemoteStorage(Storage):
     def leftovers(self) -> Iterator[Leftover]:
         return iter(())
 
-    def _remove_leftover(self, leftover: Leftover) -> None:
+    def remove_leftover(self, leftover: Leftover) -> None:
         raise AssertionError(f"{self.url} has no leftovers")
 
 
@@ -471,7 +457,7 @@ class _S3Storage(_RemoteStorage):
                 path, begun_at = upload["Key"][len(root) :], upload["Initiated"].timestamp()
                 yield Leftover(path=path, begun_at=begun_at, upload_id=upload["UploadId"])
 
-    def _remove_leftover(self, leftover: Leftover) -> None:
+    def remove_leftover(self, leftover: Leftover) -> None:
         bucket, root = self._bucket_and_root
         request = {"Bucket": bucket, "Key": root + leftover.path, "UploadId": leftover.upload_id}
         with contextlib.suppress(StorageNotFound):

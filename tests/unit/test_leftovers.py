@@ -13,8 +13,10 @@ import boto3
 import pyarrow as pa
 import pytest
 
+from pipeline.entries import Leftover
 from pipeline.errors import StorageError
-from pipeline.storage import LEFTOVER_AGE_S, Storage
+from pipeline.leftovers import LEFTOVER_AGE_S, remove_leftovers
+from pipeline.storage import Storage, _RemoteStorage
 from pipeline.writer import PartWriter
 from tests.support.s3 import CREDENTIALS, S3Bucket
 
@@ -56,11 +58,11 @@ def test_a_killed_writer_leaves_what_a_later_run_removes(tmp_path: Path) -> None
         ".part-1.parquet",
         "_shardmill/plans/.00000.plan",
     ]
-    assert storage.remove_leftovers() == 0  # their writers might be alive, on another machine
+    assert remove_leftovers(storage) == 0  # their writers might be alive, on another machine
     for path in staged:
         long_ago = time.time() - LEFTOVER_AGE_S - 1
         os.utime(tmp_path / path, (long_ago, long_ago))
-    assert storage.remove_leftovers() == 2
+    assert remove_leftovers(storage) == 2
     assert [entry.path for entry in storage.list()] == [".huggingface.yaml", "part-0.parquet"]
     assert storage.read_bytes("part-0.parquet") == b"whole"
 
@@ -77,16 +79,27 @@ def test_unfinished_uploads_below_the_root_are_aborted(s3_bucket: S3Bucket) -> N
         client.create_multipart_upload(Bucket=s3_bucket.name, Key=key)
     storage = Storage.open(f"{s3_bucket.url}/out", s3_bucket.options)
     assert [leftover.path for leftover in storage.leftovers()] == ["part-0.parquet", "part-1.parquet"]
-    assert storage.remove_leftovers(older_than_s=time.time()) == 0
-    assert storage.remove_leftovers() == 2  # this server says of each that it was begun in 2010
-    assert storage.remove_leftovers() == 0
+    assert remove_leftovers(storage, older_than_s=time.time()) == 0
+    assert remove_leftovers(storage) == 2  # this server says of each that it was begun in 2010
+    assert remove_leftovers(storage) == 0
     others = Storage.open(s3_bucket.url, s3_bucket.options).leftovers()
     assert [leftover.path for leftover in others] == ["other/part-0.parquet"]
     client.close()
 
 
+def test_a_store_that_refuses_to_tell_ends_no_run(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refuse(storage: Storage) -> Iterator[Leftover]:
+        raise StorageError("access refused")
+
+    monkeypatch.setattr(_RemoteStorage, "leftovers", refuse)
+    assert remove_leftovers(Storage.open("memory://nothing-left")) == 0
+    assert "is not removed: access refused" in caplog.text
+
+
 def test_stores_that_keep_nothing() -> None:
-    assert Storage.open("memory://nothing-left").remove_leftovers(older_than_s=-60) == 0
+    assert remove_leftovers(Storage.open("memory://nothing-left"), older_than_s=-60) == 0
 
 
 def test_a_commit_to_a_full_disk_leaves_nothing_and_may_be_repeated(small_disk: Path, tmp_path: Path) -> None:
