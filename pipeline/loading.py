@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import logging
 import os
 import shutil
@@ -28,6 +29,9 @@ logger = logging.getLogger(__name__)
 # What tasks read besides config and tokenizer: how a sentence-transformers model pools its states.
 TASK_FILES = ("modules.json", "1_Pooling/config.json", "sentence_bert_config.json")
 _EDGE_BYTES = 1 << 20
+
+_KEPT_BYTES = 512 << 20  # at most so much freed memory stays with the process
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8  # of malloc.h
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,6 +65,7 @@ def load_engine(model: ModelOptions, task: Task, workers: WorkerOptions) -> Engi
     device = "cuda" if workers.gpus and torch.cuda.is_available() else "cpu"
     if device == "cpu":
         torch.set_num_threads(max(1, round(workers.cpus)))
+        _keep_freed_memory()
     loaded = models.load_model(files.path, task=task.head, revision=files.revision, dtype=model.dtype, device=device)
     if loaded.new_parameters:
         # A random head labels at random, and nobody would see it in the output.
@@ -72,6 +77,19 @@ def load_engine(model: ModelOptions, task: Task, workers: WorkerOptions) -> Engi
     tokenizer = models.load_tokenizer(files.path, revision=files.revision)
     bound = task.bind(loaded.config, tokenizer, files.folder)
     return Engine(loaded, tokenizer, bound, token_budget=workers.token_budget)
+
+
+def _keep_freed_memory() -> None:
+    """Makes glibc keep what a forward pass frees, for the next one.
+
+    By default it gives large blocks back to the system at once, and to have each page cleared and mapped anew took a
+    quarter of a forward pass. Elsewhere, as with musl, nothing happens.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        mallopt(_M_ARENA_MAX, 1)  # other arenas than the first cannot grow, and unmap what is freed
+        mallopt(_M_MMAP_THRESHOLD, _KEPT_BYTES)
+        mallopt(_M_TRIM_THRESHOLD, _KEPT_BYTES)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
