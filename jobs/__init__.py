@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from jobs.api import annotate, run
+    from jobs.api import annotate, retry, run
     from jobs.spec import JobSpec
 
-__all__ = ["JobSpec", "annotate", "run"]
+__all__ = ["JobSpec", "annotate", "retry", "run"]
 
 
 def __getattr__(name: str) -> Any:

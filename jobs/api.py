@@ -9,6 +9,7 @@ from typing import Any, Literal
 import pyarrow as pa
 import torch
 
+from jobs.overrides import storage_options
 from jobs.registry import AnyTask
 from jobs.spec import JobSpec, parse_task
 from pipeline.engine import Engine
@@ -16,6 +17,8 @@ from pipeline.errors import SpecError
 from pipeline.events import OnEvent, RunSummary
 from pipeline.loading import load_engine
 from pipeline.options import ModelOptions, WorkerOptions
+from pipeline.status import read_spec
+from pipeline.storage import Storage
 from pipeline.windows import WINDOW_ROWS
 
 Text = str | None
@@ -35,6 +38,27 @@ def run(spec: JobSpec, *, on_event: OnEvent | None = None) -> RunSummary:
         ShardmillError: it could not begin, or could not go on; its class carries the exit code.
         ModelError: the model cannot be loaded.
     """
+    return _run(spec, on_event)
+
+
+def retry(output: str, overrides: Iterable[str] = (), *, on_event: OnEvent | None = None) -> RunSummary:
+    """Does what is in quarantine, and nothing else: units, single rows, and files that could not be read.
+
+    What passes now leaves quarantine; what fails again stays there, with the new reason. What `shardmill retry` does.
+
+    Args:
+        output: a job's output folder. It holds the job, but no secrets.
+        overrides: `a.b=value` each, put in place of what the job says: `input.storage.key=...`, `limits.attempts=5`.
+        on_event: as for `run`.
+
+    Returns, Raises: as `run`; and InputNotFound: the folder is none of ours.
+    """
+    settings = list(overrides)
+    storage = Storage.open(output, storage_options(settings, "output"))
+    return _run(JobSpec.from_kept(read_spec(storage), output_url=output, overrides=settings), on_event, retry=True)
+
+
+def _run(spec: JobSpec, on_event: OnEvent | None, *, retry: bool = False) -> RunSummary:
     from pipeline.run import run as run_pipeline  # here, for it brings in Ray, which `annotate` does not need
 
     return run_pipeline(
@@ -47,6 +71,8 @@ def run(spec: JobSpec, *, on_event: OnEvent | None = None) -> RunSummary:
         limits=spec.limits,
         job=spec.identity(),
         on_event=on_event,
+        spec=spec.kept(),
+        retry=retry,
     )
 
 

@@ -22,6 +22,7 @@ from jobs.screen import console, exit_codes, log_to_stderr
 
 if TYPE_CHECKING:
     from jobs.spec import JobSpec
+    from pipeline.events import OnEvent, RunSummary
 
 Command = TypeVar("Command", bound=Callable[..., None])
 
@@ -76,11 +77,28 @@ def demo(
 
 
 @_command("shardmill run nightly.yaml", "shardmill run nightly.yaml --set workers.max=4 --set output.url=/tmp/try")
-def run(job: JobFile, overrides: Overrides = None, verbose: Verbose = False, debug: Debug = False) -> None:
+def run(
+    job: JobFile,
+    prune: flags.Prune = None,
+    overwrite: flags.Overwrite = None,
+    overrides: Overrides = None,
+    verbose: Verbose = False,
+    debug: Debug = False,
+) -> None:
     """Does a job: all of it, or what is left of it. The same command resumes, however often."""
     from jobs.spec import JobSpec
 
-    _run(JobSpec.from_yaml(job, overrides or ()))
+    given = {"output.prune": prune, "output.overwrite": overwrite}
+    settings = [f"{key}={str(value).lower()}" for key, value in given.items() if value is not None]
+    _run(JobSpec.from_yaml(job, [*(overrides or ()), *settings]))
+
+
+@_command("shardmill retry labels", "shardmill retry s3://labels/nightly-ner --set limits.attempts=5")
+def retry(output: OutputFolder, overrides: Overrides = None, verbose: Verbose = False, debug: Debug = False) -> None:
+    """Tries again what is in quarantine, and nothing else, from the output folder alone."""
+    from jobs.api import retry as retry_job
+
+    _watch(lambda on_event: retry_job(output, overrides or (), on_event=on_event))
 
 
 @_command(
@@ -95,8 +113,11 @@ def classify(
     text_column: flags.TextColumn = None,
     text_pair: flags.TextPair = None,
     format: flags.Format = None,
+    fingerprint: flags.Fingerprint = None,
     keep: flags.Keep = None,
     compression: flags.Compression = None,
+    prune: flags.Prune = None,
+    overwrite: flags.Overwrite = None,
     revision: flags.Revision = None,
     dtype: flags.Dtype = None,
     top_k: flags.TopK = None,
@@ -128,8 +149,11 @@ def embed(
     text_column: flags.TextColumn = None,
     text_pair: flags.TextPair = None,
     format: flags.Format = None,
+    fingerprint: flags.Fingerprint = None,
     keep: flags.Keep = None,
     compression: flags.Compression = None,
+    prune: flags.Prune = None,
+    overwrite: flags.Overwrite = None,
     revision: flags.Revision = None,
     dtype: flags.Dtype = None,
     pooling: flags.Pooling = None,
@@ -162,8 +186,11 @@ def ner(
     output: flags.OutputUrl,
     text_column: flags.TextColumn = None,
     format: flags.Format = None,
+    fingerprint: flags.Fingerprint = None,
     keep: flags.Keep = None,
     compression: flags.Compression = None,
+    prune: flags.Prune = None,
+    overwrite: flags.Overwrite = None,
     revision: flags.Revision = None,
     dtype: flags.Dtype = None,
     aggregation: flags.Aggregation = None,
@@ -293,9 +320,14 @@ def _spec(kind: str, ctx: typer.Context) -> JobSpec:
 def _run(spec: JobSpec) -> None:
     from jobs.api import run as run_job
 
+    _watch(lambda on_event: run_job(spec, on_event=on_event))
+
+
+def _watch(job: Callable[[OnEvent], RunSummary]) -> None:
+    """Runs a job with its progress and its end on screen, and ends the command as the job ended."""
     screen = console()
     with run_display(screen) as display:
-        end = run_job(spec, on_event=display)
+        end = job(display)
     screen.print(summary(end))
     raise typer.Exit(end.exit_code)
 

@@ -190,6 +190,13 @@ def describe_start(event: RunStarted) -> Text:
     line = Text(" · ".join(parts))
     if event.num_bad_files:
         line.append(f" · {plural(event.num_bad_files, 'unreadable file')}", style="yellow")
+    gone = "no longer in the input: {} of earlier runs"
+    if event.num_gone_files:
+        what = gone.format(plural(event.num_gone_files, "file"))
+        line.append(f"\n  {what}; the rows stay, --prune removes them", style="yellow")
+    if event.num_pruned_files:
+        what = gone.format(plural(event.num_pruned_files, "file"))
+        line.append(f"\n  {what}; the rows are removed", style="yellow")
     return line
 
 
@@ -274,6 +281,16 @@ def summary(end: RunSummary) -> RenderableType:
         if end.peak_worker_memory_bytes:
             add("memory", size(end.peak_worker_memory_bytes), "at most, in a worker")
 
+    if end.num_gone_files:
+        add(
+            "gone",
+            count(end.num_gone_files),
+            "files no longer in the input; the rows stay, --prune removes them",
+            "yellow",
+        )
+    if end.num_pruned_files:
+        add("pruned", count(end.num_pruned_files), "files no longer in the input; the rows were removed", "yellow")
+
     # Places stand on lines of their own, never wrapped, so that they can be copied.
     places: list[RenderableType] = []
     if num_done:
@@ -296,6 +313,9 @@ def headline(end: RunSummary) -> Text:
         case "done" if end.exit_code == 3:
             # The allowance is the spec's `limits`: the output is complete but for what is counted below.
             line = Text(f"Done in {took}, but more went wrong than the job's limits allow", style="bold yellow")
+        case "done" if end.num_units_done_before + end.num_units_committed + end.num_quarantined_units < end.num_units:
+            # A retry of a job that was not finished: it does nothing else than what is in quarantine.
+            line = Text(f"Tried again in {took}; run the job to do the rest of it", style="bold yellow")
         case "done" if not end.num_units_committed and end.num_units_done_before:
             line = Text("Nothing to do: everything is done already", style="bold green")
         case "done":

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from jobs.overrides import override
+from jobs.overrides import storage_options as given_for_storage
 from pipeline.errors import SpecError
 
 # By parameter name of the commands `classify`, `embed` and `ner`.
@@ -18,11 +18,14 @@ TWINS = {
     "dtype": "model.dtype",
     "input": "input.url",
     "format": "input.format",
+    "fingerprint": "input.fingerprint",
     "text_column": "input.text",
     "text_pair": "input.text_pair",
     "output": "output.url",
     "keep": "output.keep",
     "compression": "output.compression",
+    "prune": "output.prune",
+    "overwrite": "output.overwrite",
     "max_workers": "workers.max",
     "gpus": "workers.gpus",
     "cpus": "workers.cpus",
@@ -58,19 +61,17 @@ def spec_values(kind: str, params: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def storage_options(overrides: Iterable[str] | None, section: Literal["input", "output"]) -> dict[str, Any]:
-    """What `--set` says about a section's storage, for the commands that have no job file.
+    """What `--set` says about a section's storage, for the commands that have no job.
 
     Raises:
         SpecError: another key is set.
     """
-    values: dict[str, Any] = {}
-    for setting in overrides or ():
+    settings = list(overrides or ())
+    for setting in settings:
         if not setting.startswith(("input.storage.", "output.storage.")):
             key = setting.partition("=")[0]
             raise SpecError(f"--set {key}: expected input.storage.OPTION=VALUE or output.storage.OPTION=VALUE here")
-        override(values, setting)
-    options: dict[str, Any] = values.get(section, {}).get("storage", {})
-    return options
+    return given_for_storage(settings, section)
 
 
 def _option(*names: str, help: str, panel: str, twin: str = "", metavar: str | None = None) -> Any:
@@ -120,6 +121,11 @@ Format = Annotated[
     Literal["auto", "parquet", "arrow", "jsonl", "csv", "text", "datasets"] | None,
     _option("--format", twin="input.format", panel=_INPUT, help="Default: auto, by the file's name."),
 ]
+Fingerprint = Annotated[
+    Literal["auto", "content"] | None,
+    _option("--fingerprint", twin="input.fingerprint", panel=_INPUT,
+            help="What tells a changed file; content: a digest, for which all is read. Default: auto, etag or time."),
+]  # fmt: skip
 TextColumn = Annotated[
     str | None,
     _option("--text-column", twin="input.text", panel=_INPUT, metavar="COLUMN",
@@ -140,6 +146,16 @@ Keep = Annotated[
     list[str] | None,
     _option("--keep", twin="output.keep", panel=_OUTPUT, metavar="COLUMN",
             help="An input column to copy to the output; may be given often."),
+]  # fmt: skip
+Prune = Annotated[
+    bool | None,
+    _option("--prune", twin="output.prune", panel=_OUTPUT,
+            help="Remove the rows of input files that are no longer there."),
+]  # fmt: skip
+Overwrite = Annotated[
+    bool | None,
+    _option("--overwrite", twin="output.overwrite", panel=_OUTPUT,
+            help="Replace what another job has left in the output folder."),
 ]  # fmt: skip
 Compression = Annotated[
     Literal["zstd", "snappy", "gzip", "lz4", "none"] | None,

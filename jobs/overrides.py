@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterable, Mapping
+from typing import Any, Literal
 
 import yaml
 
@@ -32,3 +32,13 @@ def override(values: dict[str, Any], setting: str) -> None:
         values[section] = dict(inner or {})
         values = values[section]
     values[key] = value
+
+
+def storage_options(overrides: Iterable[str] | None, section: Literal["input", "output"]) -> dict[str, Any]:
+    """What `--set` says about a section's storage; other settings are passed over."""
+    values: dict[str, Any] = {}
+    for setting in overrides or ():
+        if setting.startswith(f"{section}.storage."):
+            override(values, setting)
+    options: dict[str, Any] = values.get(section, {}).get("storage", {})
+    return options

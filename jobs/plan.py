@@ -36,6 +36,8 @@ class Plan:
     text_bytes: int = 0
     first_units: list[Unit] = field(default_factory=list)
     num_bad_files: int = 0
+    num_gone_files: int = 0  # planned by earlier runs, no longer there; their rows stay
+    num_pruned_files: int = 0  # likewise, and a run would remove their rows
     bad_files: list[str] = field(default_factory=list)  # the reasons of the first ones, which name them
 
     @property
@@ -55,7 +57,8 @@ def make_plan(spec: JobSpec) -> Plan:
     files = list(list_files(spec.input))
     input_schema(files, spec.input, spec.output.keep)
     progress = Progress.of(output)
-    changed = changes(output, progress, files)
+    changed = changes(output, progress, files, prune=spec.output.prune)
+    plan.num_gone_files, plan.num_pruned_files = changed.num_gone, changed.num_pruned
     _count_files(plan, files, changed.to_plan)
     _count_units(plan, output, progress, set(changed.superseded))
     size = spec.input.unit_bytes or _unit_bytes(spec, files)

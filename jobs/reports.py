@@ -45,6 +45,14 @@ def plan_report(plan: Plan, *, name: str, output_url: str) -> RenderableType:
         totals.add_row(
             "before", count(plan.num_units_before), f"units of {plural(plan.num_files_before, 'file')}, {to_do}"
         )
+    if plan.num_gone_files:
+        totals.add_row(
+            "gone", count(plan.num_gone_files), "files no longer in the input; their rows stay without --prune"
+        )
+    if plan.num_pruned_files:
+        totals.add_row(
+            "pruned", count(plan.num_pruned_files), "files no longer in the input; their rows will be removed"
+        )
     totals.add_row("new units" if plan.num_units_before else "units", count(plan.num_units), "")
     if plan.num_units:
         known = plan.num_rows is not None

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import os
+import re
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
@@ -19,6 +22,8 @@ REDACTED = "***"
 _UNNAMED = "job spec"  # what messages call a spec that is in no file
 # Texts among the storage options that are no secrets. Whatever is not named here is not shown.
 _PUBLIC_STORAGE_KEYS = frozenset({"account_name", "endpoint_url", "profile", "project", "protocol", "region_name"})
+
+_STORED = ("input", "output", "model")  # the sections with a URL and options for its storage
 
 _TASK: TypeAdapter[AnyTask] = TypeAdapter(AnyTask)
 
@@ -93,9 +98,35 @@ class JobSpec(Options):
     def redacted(self) -> dict[str, Any]:
         """The spec as plain values fit for JSON and YAML, with the secrets among the storage options left out."""
         values = self.model_dump(mode="json")
-        for section in ("input", "output", "model"):
+        for section in _STORED:
             values[section]["storage"] = _redact(values[section]["storage"])
         return values
+
+    def kept(self) -> str:
+        """The spec as YAML that `from_kept` reads anywhere: without any secret, and with absolute local paths."""
+        values = self.redacted()
+        for section in _STORED:
+            values[section]["storage"] = _without_redacted(values[section]["storage"])
+        values["input"]["url"] = [_anywhere(url) for url in values["input"]["url"]]
+        values["output"]["url"] = _anywhere(values["output"]["url"])
+        if Path(values["model"]["path"]).exists() or "://" in values["model"]["path"]:  # else a Hub id
+            values["model"]["path"] = _anywhere(values["model"]["path"])
+        return yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
+
+    @classmethod
+    def from_kept(cls, text: str, *, output_url: str, overrides: Iterable[str] = ()) -> Self:
+        """The spec that `kept` wrote into the output folder which now is at `output_url`.
+
+        Raises:
+            SpecError: the text is damaged, or an override is wrong.
+        """
+        try:
+            values = _text_keys(yaml.safe_load(text), source=f"the job kept in {output_url}")
+        except yaml.YAMLError:
+            raise SpecError(f"the job kept in {output_url} is not valid YAML: the file is damaged") from None
+        for setting in (f"output.url={json.dumps(output_url)}", *overrides):
+            override(values, setting)
+        return cls(**values)
 
     def to_yaml(self) -> str:
         """The spec as YAML, every option written out; secrets are left out, and have to be put in again by hand."""
@@ -104,7 +135,7 @@ class JobSpec(Options):
     @model_validator(mode="before")
     @classmethod
     def _refuse_redacted(cls, values: Any) -> Any:
-        for section in ("input", "output", "model"):
+        for section in _STORED:
             options = values.get(section)
             if isinstance(options, Mapping) and _holds_redacted(options.get("storage")):
                 raise ValueError(
@@ -194,6 +225,21 @@ def _redact(value: Any) -> Any:
         case bool() | int() | float() | None:
             return value
     return REDACTED
+
+
+def _without_redacted(value: Any) -> Any:
+    match value:
+        case Mapping():
+            kept = {key: _without_redacted(inner) for key, inner in value.items() if inner != REDACTED}
+            return {key: inner for key, inner in kept.items() if inner != {}}
+        case list():
+            return [_without_redacted(inner) for inner in value if inner != REDACTED]
+    return value
+
+
+def _anywhere(url: str) -> str:
+    """A URL without user and password; a local path made absolute."""
+    return re.sub(r"://[^/@:]*:[^/@]*@", "://", url) if "://" in url else os.path.abspath(os.path.expanduser(url))
 
 
 def _is_public(key: Any, value: Any) -> bool:

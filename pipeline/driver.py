@@ -11,6 +11,7 @@ from typing import Any
 
 from models.errors import ModelError
 from pipeline import output as folder
+from pipeline.changes import Changes
 from pipeline.errors import InputError, ShardmillError, WorkerError
 from pipeline.events import (
     Heartbeat,
@@ -30,6 +31,7 @@ from pipeline.lease import Lease
 from pipeline.ledger import Abort, Assign, Decision, Failure, Ledger, Quarantine, Retry, Split
 from pipeline.options import LimitOptions, WorkerOptions
 from pipeline.output import Quarantined
+from pipeline.plans import num_plans
 from pipeline.resume import Progress, all_units
 from pipeline.stopping import StopSignals
 from pipeline.storage import Storage
@@ -65,37 +67,63 @@ class Driver:
         self._first_ready_at: float | None = None
         self._warned = False
         self._rows_before = self._errors_before = 0  # of earlier runs: the limits are the job's
+        self._tried_again: set[str] = set()  # in quarantine when this run began, and its to do
+        self._num_left_out = 0  # units that are neither over nor this run's to do
         self._heartbeat_at = self._record_at = 0.0
         now = time.time()
         self._summary = RunSummary(
             run_id=run_id, state="running", output_url=storage.url, started_at=now, updated_at=now
         )
 
-    def to_its_end(self, make_pool: Callable[[], Pool], *, files: Sequence[InputFile]) -> RunSummary:
-        """Works until nothing is left, then writes `_SUCCESS` and the summary."""
+    def to_its_end(
+        self, make_pool: Callable[[], Pool], *, files: Sequence[InputFile], changed: Changes, retry: bool = False
+    ) -> RunSummary:
+        """Works until nothing is left, then writes `_SUCCESS` and the summary.
+
+        Args:
+            files: the input as it is now.
+            changed: how that differs from what was planned before this run.
+            retry: do what is in quarantine and nothing else, rather than what is left.
+        """
         progress = Progress.of(self._storage)
         for name in progress.outdated:
             self._storage.remove(part_name(name))
+        for name in progress.mended:
+            folder.remove_quarantined(self._storage, name)
+        new_plan = (f"{num_plans(self._storage) - 1:05d}-",) if changed.to_plan else ()
+
+        def is_todo(unit: Unit) -> bool:
+            if retry:
+                return unit.name in progress.quarantined or unit.name.startswith(new_plan)
+            return not progress.is_over(unit)
+
         given_up = progress.given_up(files)
-        bad_files = [record for record in given_up if record.name.startswith(folder.FILE_PREFIX)]
+        bad_files = [record for record in given_up if record.is_file]
         num_units, todo_rows, num_todo = 0, 0, 0
         rows_known = True
         for unit in all_units(self._storage, progress):
             num_units += 1
-            if not progress.is_over(unit):
+            if unit.name in progress.quarantined and retry:
+                self._tried_again.add(unit.name)
+            self._num_left_out += not (progress.is_over(unit) or is_todo(unit))
+            if is_todo(unit):
                 num_todo += 1
                 rows_known = rows_known and unit.num_rows is not None
                 todo_rows += unit.num_rows or 0
+        gone_before = 0
         for earlier in folder.runs(self._storage):
+            gone_before = earlier.num_gone_files
             self._rows_before += earlier.num_rows
             self._errors_before += earlier.num_errors
         if bad_files and not num_units:
             raise InputError(f"none of the input files can be read. The first: {bad_files[0].reason}")
         self._count(
             num_units=num_units,
-            num_units_done_before=num_units - num_todo,
+            num_units_done_before=num_units - num_todo - self._num_left_out,
             num_bad_files=len(bad_files),
-            num_quarantined_units=len(given_up) - len(bad_files),
+            num_quarantined_units=sum(not r.is_file and r.name not in self._tried_again for r in given_up),
+            num_gone_files=changed.num_gone,
+            num_pruned_files=changed.num_pruned,
         )
         self._tell(
             RunStarted(
@@ -104,15 +132,17 @@ class Driver:
                 num_files=len(files),
                 num_bad_files=len(bad_files),
                 num_units=num_units,
-                num_units_done_before=num_units - num_todo,
+                num_units_done_before=num_units - num_todo - self._num_left_out,
                 num_rows=todo_rows if rows_known else None,
+                num_gone_files=changed.num_gone,
+                num_pruned_files=changed.num_pruned,
             )
         )
         try:
             if num_todo:
                 self._storage.remove(folder.SUCCESS)  # not whole until this run ends
                 folder.write_run(self._storage, self._summary)
-                todo = (unit for unit in all_units(self._storage, progress) if not progress.is_over(unit))
+                todo = (unit for unit in all_units(self._storage, progress) if is_todo(unit))
                 with StopSignals() as stop:
                     self._work(Ledger(todo, max_attempts=self._limits.attempts), make_pool, num_todo, stop)
         except KeyboardInterrupt:
@@ -123,7 +153,7 @@ class Driver:
                 self._finish("failed", reason, wrote=True)
             raise
         else:
-            self._finish("done", wrote=bool(num_todo))
+            self._finish("done", wrote=bool(num_todo) or changed.num_gone != gone_before)
         return self._summary
 
     def _work(self, ledger: Ledger, make_pool: Callable[[], Pool], num_todo: int, stop: StopSignals) -> None:
@@ -156,6 +186,7 @@ class Driver:
                 return ledger.worker_ready(worker, now)
             case Done(worker=worker, report=report):
                 self._lost_in_a_row = 0
+                self._mend(report.name)
                 summary = self._summary
                 stages = summary.stage_s.keys() | report.stage_s.keys()
                 self._count(
@@ -197,6 +228,7 @@ class Driver:
                 case Retry(unit=unit, attempt=attempt, reason=reason):
                     self._tell(UnitRetried(unit=unit.name, attempt=attempt, reason=reason))
                 case Split(unit=unit, parts=parts, reason=reason):
+                    self._mend(unit.name)
                     self._count(num_units=self._summary.num_units + len(parts) - 1)
                     self._tell(UnitSplit(unit=unit.name, parts=tuple(part.name for part in parts), reason=reason))
                 case Quarantine(unit=unit, attempts=attempts, reason=reason):
@@ -207,17 +239,16 @@ class Driver:
     def _quarantine(self, unit: Unit, attempts: int, reason: str) -> None:
         folder.write_quarantined(
             self._storage,
-            Quarantined(
-                name=unit.name,
-                urls=tuple(piece.file.url for piece in unit.pieces),
-                fingerprints=tuple(piece.file.fingerprint for piece in unit.pieces),
-                reason=reason,
-                attempts=attempts,
-                at=time.time(),
-            ),
+            Quarantined.of_unit(unit, attempts=attempts, reason=reason),
         )
         self._count(num_quarantined_units=self._summary.num_quarantined_units + 1)
         self._tell(UnitQuarantined(unit=unit.name, reason=reason))
+
+    def _mend(self, name: str) -> None:
+        """Takes a unit out of quarantine: it is committed, or its parts stand for it."""
+        if name in self._tried_again:
+            self._tried_again.remove(name)
+            folder.remove_quarantined(self._storage, name)
 
     def _beat(self, ledger: Ledger) -> None:
         now = time.monotonic()
@@ -271,7 +302,7 @@ class Driver:
         self._count(state=state, reason=reason, eta_s=None, exit_code=self._exit_code(state))
         if wrote or not self._storage.exists(folder.SUCCESS):
             folder.write_run(self._storage, self._summary)
-            if state == "done":
+            if state == "done" and not self._num_left_out:
                 self._storage.write_bytes(folder.SUCCESS, b"")
         self._tell(RunFinished(summary=self._summary))
 

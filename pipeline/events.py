@@ -28,6 +28,8 @@ class RunSummary:
     num_units_committed: int = 0  # by this run
     num_quarantined_units: int = 0  # of all plans, whose input is still as it was then
     num_bad_files: int = 0  # input files that could not be planned, and are still as they were then
+    num_gone_files: int = 0  # were planned, are no longer in the input, and keep their rows
+    num_pruned_files: int = 0  # likewise, and their rows were removed by this run
     num_rows: int = 0  # the counts from here on are of units committed by this run
     num_empty: int = 0
     num_errors: int = 0
@@ -56,6 +58,8 @@ class RunStarted:
     num_units: int
     num_units_done_before: int
     num_rows: int | None  # still to do, where the formats tell
+    num_gone_files: int = 0  # as in `RunSummary`
+    num_pruned_files: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

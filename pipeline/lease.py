@@ -18,12 +18,11 @@ from types import TracebackType
 from typing import Any, Self
 
 from pipeline.errors import CommitConflict, OutputConflict, ShardmillError, StorageNotFound
-from pipeline.output import ROOT
+from pipeline.output import LEASE
 from pipeline.storage import Storage
 
 logger = logging.getLogger(__name__)
 
-LEASE = f"{ROOT}/lease.json"
 RENEW_S = 10.0
 STALE_S = 60.0  # without renewal: the driver is gone, or cut off from the storage
 

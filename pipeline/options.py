@@ -42,6 +42,8 @@ class OutputOptions(Options):
     url: str
     keep: tuple[str, ...] = ()  # input columns to copy to the output
     compression: Literal["zstd", "snappy", "gzip", "lz4", "none"] = "zstd"
+    prune: bool = False  # remove the rows of input files that were planned and are no longer there
+    overwrite: bool = False  # replace what another job has left in the folder, rather than refuse it
     storage: dict[str, Any] = Field(default_factory=dict, repr=False)
 
 

@@ -4,6 +4,7 @@ part-<unit>.parquet                  one per unit; that it exists is the commit
 _SUCCESS                             empty, written last
 .huggingface.yaml                    tells `datasets.load_dataset(folder)` to read the parts alone
 _shardmill/job.json                  what decides a row's result, so that another job is told apart
+_shardmill/spec.yaml                 the job as it was last run, without secrets: what `retry` goes by
 _shardmill/plans/00000.plan          the units, in input order; one file per plan
 _shardmill/runs/<run id>.json        a `RunSummary`, rewritten every few seconds while the run lives
 _shardmill/quarantine/<name>.json    a unit or an input file that was given up, with its place and the reason
@@ -13,19 +14,27 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import xxhash
+
 from pipeline.errors import CommitConflict, OutputConflict
 from pipeline.events import RunSummary
+from pipeline.leftovers import remove_leftovers
 from pipeline.storage import Storage
+from pipeline.units import InputFile, Unit
 
 ROOT = "_shardmill"
 JOB = f"{ROOT}/job.json"
+SPEC = f"{ROOT}/spec.yaml"
 PLANS = f"{ROOT}/plans"
 RUNS = f"{ROOT}/runs"
 QUARANTINE = f"{ROOT}/quarantine"
+LEASE = f"{ROOT}/lease.json"
 SUCCESS = "_SUCCESS"
 PART_PREFIX, PART_SUFFIX = "part-", ".parquet"
 DATASETS_CONFIG = ".huggingface.yaml"
@@ -33,6 +42,7 @@ METADATA_KEY = b"shardmill"  # Parquet key-value metadata of a part: JSON with t
 _DATASETS_CONFIG_BODY = b"configs:\n- config_name: default\n  data_files: part-*.parquet\n"
 FILE_PREFIX = "file-"  # of the names, in quarantine, of input files that could not be planned
 FORMAT_VERSION = 1
+_OUR_PART = re.compile(r"part-\d{5}-\d{6}-[0-9a-f]{8}(\.[\w-]+)*\.parquet")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,13 +55,71 @@ class Quarantined:
     reason: str
     attempts: int
     at: float  # seconds since the epoch
+    place: str = ""  # where it lies, for a person: the first file, and which part or which rows of it
+    first_row: int | None = None  # of a unit that is a range of rows: of the rows that `place` names before them,
+    stop_row: int | None = None  # these; a single bad row has the next number here
+
+    @property
+    def is_file(self) -> bool:
+        """Whether this is an input file that could not be planned, rather than a unit or some rows of one."""
+        return self.name.startswith(FILE_PREFIX)
+
+    @property
+    def num_rows(self) -> int | None:
+        """Of a range of rows, how many."""
+        return None if self.first_row is None or self.stop_row is None else self.stop_row - self.first_row
+
+    @classmethod
+    def of_unit(cls, unit: Unit, *, attempts: int, reason: str) -> Quarantined:
+        """The record of a unit that is given up now."""
+        is_range = unit.stop_row is not None
+        return cls(
+            name=unit.name,
+            urls=tuple(piece.file.url for piece in unit.pieces),
+            fingerprints=tuple(piece.file.fingerprint for piece in unit.pieces),
+            reason=reason,
+            attempts=attempts,
+            at=time.time(),
+            place=_place(unit),
+            first_row=unit.first_row if is_range else None,
+            stop_row=unit.stop_row,
+        )
+
+    @classmethod
+    def of_file(cls, file: InputFile, *, reason: str) -> Quarantined:
+        """The record of a file that cannot be planned."""
+        version = (file.url, file.fingerprint)
+        return cls(
+            name=FILE_PREFIX + xxhash.xxh3_64_hexdigest("\n".join(version).encode()),
+            urls=version[:1],
+            fingerprints=version[1:],
+            reason=reason,
+            attempts=1,
+            at=time.time(),
+            place=file.url,
+        )
 
 
-def claim(output: Storage, job: Mapping[str, Any]) -> bool:
+def _place(unit: Unit) -> str:
+    piece = unit.pieces[0]
+    place = piece.file.url
+    if piece.start or len(unit.pieces) > 1:  # else rows are counted from the beginning of the file
+        unit_of = "row group" if piece.file.format == "parquet" else "byte"
+        place += f" from {unit_of} {piece.start}" if piece.start else ""
+        place += f" and {len(unit.pieces) - 1} more files" if len(unit.pieces) > 1 else ""
+    if unit.stop_row is None:
+        return place
+    if unit.stop_row - unit.first_row == 1:
+        return f"{place}, row {unit.first_row}"
+    return f"{place}, rows {unit.first_row} to {unit.stop_row - 1}"
+
+
+def claim(output: Storage, job: Mapping[str, Any], *, overwrite: bool = False) -> bool:
     """Makes the folder this job's, or checks that it is.
 
     Args:
         job: what decides a row's result and its columns, as JSON values; where the input lies is not part of it.
+        overwrite: replace another job's folder. The caller holds the lease.
 
     Returns:
         True if the folder was this job's before.
@@ -77,13 +145,44 @@ def claim(output: Storage, job: Mapping[str, Any]) -> bool:
     theirs = read_job(output)
     ours, there = _flat(mine), _flat(theirs)
     changed = [key for key in sorted(ours.keys() | there.keys()) if ours.get(key) != there.get(key)]
+    if changed and overwrite:
+        clear(output)
+        output.write_bytes(JOB, json.dumps(mine, indent=2).encode())
+        return False
     if changed:
         difference = "\n".join(f"  {key}: there {there.get(key)!r}, now {ours.get(key)!r}" for key in changed)
         raise OutputConflict(
             f"{output.url} belongs to another job, {theirs.get('name')!r}. What differs:\n{difference}\n"
-            "Choose another output.url, or empty this one to start afresh."
+            "Choose another output.url, or start afresh here with --overwrite (output.overwrite: true), which removes "
+            "what that job has written."
         )
     return True
+
+
+def clear(output: Storage) -> None:
+    """Removes what a job has left here, but for the lease: all of what we write, and nothing else.
+
+    May be stopped anywhere and begun again. `_SUCCESS` goes first, so that the rest never looks whole, and
+    `_shardmill/job.json` stays, so that it never looks like nobody's; every state in between is one of that job.
+
+    Raises:
+        OutputConflict: part files are there that we did not write; nothing has been removed.
+    """
+    parts = [entry.path for entry in output.list(PART_PREFIX, max_depth=1)]
+    strangers = [path for path in parts if not _OUR_PART.fullmatch(path)]
+    if strangers:
+        raise OutputConflict(
+            f"{output.url} holds {strangers[0]}, which shardmill did not write: whoever reads the folder would take it "
+            "for part of the results. Nothing was removed. Choose another output.url, or move that file away."
+        )
+    output.remove(SUCCESS)
+    for path in parts:
+        output.remove(path)
+    # The latest first: without a later plan the earlier ones still make sense, the other way round they do not.
+    for path in sorted((entry.path for entry in output.list(ROOT + "/")), reverse=True):
+        if path not in (JOB, LEASE):
+            output.remove(path)
+    remove_leftovers(output)
 
 
 def _flat(job: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -122,6 +221,11 @@ def write_quarantined(output: Storage, record: Quarantined) -> None:
     """Records a unit or a file as given up; writing it twice does no harm."""
     body = json.dumps(dataclasses.asdict(record), indent=2).encode()
     output.write_bytes(f"{QUARANTINE}/{record.name}.json", body)
+
+
+def remove_quarantined(output: Storage, name: str) -> None:
+    """Forgets that a unit or a file was given up."""
+    output.remove(f"{QUARANTINE}/{name}.json")
 
 
 def write_run(output: Storage, summary: RunSummary) -> None:

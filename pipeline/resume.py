@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
-from pipeline.ledger import parent, split
+from pipeline.cutting import cover, is_part, overlap, parent, winners
+from pipeline.names import NameSet
 from pipeline.output import Quarantined, committed, quarantined
 from pipeline.plans import read_plans, superseded
 from pipeline.storage import Storage
@@ -14,33 +16,90 @@ from pipeline.units import InputFile, Unit
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Progress:
-    """What an output folder holds."""
+    """What an output folder holds. No two of the units that are committed or in quarantine have a row in common."""
 
-    committed: frozenset[str]  # unit names
+    whole: NameSet  # names of planned units that are committed
+    parts: Mapping[str, Collection[str]]  # by planned unit, of those that were cut: its parts that are committed
     quarantined: dict[str, Quarantined]  # by unit name, or `file-<digest>`
-    outdated: tuple[str, ...]  # units that are committed but superseded: their parts are to be removed
+    given_up_in: Mapping[str, Collection[str]]  # by planned unit: what of it is in quarantine, itself or parts
+    outdated: tuple[str, ...]  # committed, but superseded, or its rows are in other parts: they are to be removed
+    mended: frozenset[str]  # in quarantine, but superseded, or some of it was committed since: to be removed there
 
     @classmethod
-    def of(cls, output: Storage) -> Progress:
-        outdated = superseded(output)
-        parts = list(committed(output))
+    def of(cls, output: Storage, *, also: Iterable[str] = ()) -> Progress:
+        """Reads the folder.
+
+        Args:
+            also: units that are known to be committed, whether or not the listing shows them yet.
+        """
+        superseded_units = superseded(output)
+        listed_parts = defaultdict[str, set[str]](set)
+        outdated: list[str] = []
+
+        def whole_units() -> Iterator[str]:
+            for name in committed(output):
+                if parent(name) in superseded_units:
+                    outdated.append(name)
+                elif is_part(name):
+                    listed_parts[parent(name)].add(name)
+                else:
+                    yield name
+
+        whole = NameSet(whole_units())
+        for name in also:
+            if is_part(name) and parent(name) not in superseded_units:
+                listed_parts[parent(name)].add(name)
+        parts: dict[str, list[str]] = {}
+        for planned, names in listed_parts.items():
+            won, lost = winners([*names, planned] if planned in whole else names)
+            outdated += lost
+            if won != [planned]:
+                parts[planned] = won
+
+        records = {record.name: record for record in quarantined(output)}
+        listed_records = defaultdict[str, list[str]](list)
+        for name, record in records.items():
+            if not record.is_file:
+                listed_records[parent(name)].append(name)
+        given_up_in: dict[str, list[str]] = {}
+        mended: list[str] = []
+        for planned, names in listed_records.items():
+            won, lost = winners(names)
+            done = [planned] if planned in whole else parts.get(planned, ())
+            holds = [name for name in won if planned not in superseded_units and not overlap(name, done)]
+            mended += {*won, *lost} - set(holds)
+            if holds:
+                given_up_in[planned] = holds
         return cls(
-            committed=frozenset(name for name in parts if parent(name) not in outdated),
-            quarantined={r.name: r for r in quarantined(output) if parent(r.name) not in outdated},
-            outdated=tuple(name for name in parts if parent(name) in outdated),
+            whole=whole,
+            parts=parts,
+            quarantined={name: record for name, record in records.items() if name not in mended},
+            given_up_in=given_up_in,
+            outdated=tuple(outdated),
+            mended=tuple(mended),
         )
 
-    def resolve(self, planned: Unit) -> tuple[Unit, ...]:
-        """A planned unit as it was worked on: itself, or the units that it was cut into for a bad file's sake."""
-        if not self.is_over(planned) and len(planned.pieces) > 1:
-            parts = split(planned)
-            if any(self.is_over(part) for part in parts):
-                return parts
-        return (planned,)
+    @property
+    def committed(self) -> Iterator[str]:
+        """Names of the units whose rows are there."""
+        yield from self.whole
+        for names in self.parts.values():
+            yield from names
+
+    def is_committed(self, name: str) -> bool:
+        return name in self.parts.get(parent(name), ()) if is_part(name) else name in self.whole
+
+    def resolve(self, planned: Unit) -> Iterator[Unit]:
+        """A planned unit as it is: itself, or the parts that it was cut into and what is left between them."""
+        return cover(planned, [*self.parts.get(planned.name, ()), *self.given_up_in.get(planned.name, ())])
 
     def is_over(self, unit: Unit) -> bool:
         """Committed, or given up."""
-        return unit.name in self.committed or unit.name in self.quarantined
+        return self.is_committed(unit.name) or unit.name in self.quarantined
+
+    def bad_files(self) -> list[Quarantined]:
+        """What is in quarantine of files that could not be planned."""
+        return [record for record in self.quarantined.values() if record.is_file]
 
     def given_up(self, files: Iterable[InputFile]) -> list[Quarantined]:
         """What is in quarantine of these files as they are now; of what was mended since, or removed, nothing."""

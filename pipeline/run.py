@@ -5,14 +5,12 @@ from __future__ import annotations
 import re
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
-
-import xxhash
 
 import models
 from pipeline import output as folder
-from pipeline.changes import changes
+from pipeline.changes import Changes, changes, unreadable_before
 from pipeline.driver import Driver
 from pipeline.events import OnEvent, RunSummary
 from pipeline.lease import Lease
@@ -26,7 +24,7 @@ from pipeline.resume import Progress
 from pipeline.sizing import unit_bytes
 from pipeline.storage import Storage
 from pipeline.task import Task
-from pipeline.units import InputFile, Unit
+from pipeline.units import Unit
 from pipeline.workers import Pool
 
 PoolFactory = Callable[[ReplicaRecipe, WorkerOptions], Pool]
@@ -44,12 +42,16 @@ def run(
     job: Mapping[str, Any],
     on_event: OnEvent | None = None,
     make_pool: PoolFactory = RayPool,
+    spec: str = "",
+    retry: bool = False,
 ) -> RunSummary:
     """Does what is left of a job: all of it, the rest of it, or nothing.
 
     Args:
         job: what identifies the job besides the model's content, as JSON values; see `pipeline.output.claim`.
         on_event: told of everything that happens, on this thread.
+        spec: the whole job as text, without secrets; kept in the output folder for a later `retry`.
+        retry: do what is in quarantine, and nothing else.
 
     Returns:
         How it ended; `exit_code` is 0, or 3 if more failed than `limits` allows. After Ctrl-C the state is
@@ -73,21 +75,34 @@ def run(
         "model_fingerprint": model_files.fingerprint(),
         "fields": {field.name: str(field.type) for field in bound.fields},
     }
-    folder.claim(storage, identity)
+    if not output.overwrite:
+        folder.claim(storage, identity)
     size = source.unit_bytes or unit_bytes(config, workers, sum(file.size_bytes for file in files))
     run_id = time.strftime("%Y%m%dT%H%M%SZ-", time.gmtime()) + uuid.uuid4().hex[:6]
     recipe = ReplicaRecipe(model=model, task=task, workers=workers, source=source, input_schema=schema, options=output)
     with Lease(storage, run_id) as lease:
-        _plan(storage, files, source, size)
+        if output.overwrite:
+            folder.claim(storage, identity, overwrite=True)
+        if spec:
+            storage.write_bytes(folder.SPEC, spec.encode())
+        progress = Progress.of(storage)
+        changed = unreadable_before(progress, files) if retry else changes(storage, progress, files, prune=output.prune)
+        _plan(storage, changed, source, size)
         current = Driver(run_id, storage, lease, workers, limits, on_event or (lambda event: None))
-        return current.to_its_end(lambda: make_pool(recipe, workers), files=files)
+        return current.to_its_end(lambda: make_pool(recipe, workers), files=files, changed=changed, retry=retry)
 
 
-def _plan(storage: Storage, files: Sequence[InputFile], source: InputOptions, size: int) -> None:
-    """Plans the files that are new or have changed; those that cannot be read go to quarantine."""
-    changed = changes(storage, Progress.of(storage), files)
-    if not changed.to_plan:
-        return
+def _plan(storage: Storage, changed: Changes, source: InputOptions, size: int) -> None:
+    """Plans what is to be planned, puts out of force what is outdated; files that cannot be read go to quarantine."""
+    bad = _write_plan(storage, changed, source, size) if changed.to_plan or changed.superseded else []
+    records = [Quarantined.of_file(file.file, reason=file.reason) for file in bad]
+    for record in records:
+        folder.write_quarantined(storage, record)
+    for name in set(changed.settled) - {record.name for record in records}:
+        folder.remove_quarantined(storage, name)
+
+
+def _write_plan(storage: Storage, changed: Changes, source: InputOptions, size: int) -> list[BadFile]:
     bad: list[BadFile] = []
 
     def units() -> Iterator[Unit]:
@@ -97,21 +112,10 @@ def _plan(storage: Storage, files: Sequence[InputFile], source: InputOptions, si
             else:
                 bad.append(planned)
 
+    storage.remove(folder.SUCCESS)  # there is more to do, or parts are about to go: not whole until this run ends
     number = num_plans(storage)
     write_plan(storage, number, units(), supersedes=changed.superseded)
-    for file in bad:
-        version = (file.file.url, file.file.fingerprint)
-        folder.write_quarantined(
-            storage,
-            Quarantined(
-                name=folder.FILE_PREFIX + xxhash.xxh3_64_hexdigest("\n".join(version).encode()),
-                urls=version[:1],
-                fingerprints=version[1:],
-                reason=file.reason,
-                attempts=1,
-                at=time.time(),
-            ),
-        )
+    return bad
 
 
 def _without_credentials(url: str) -> str:

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from pipeline.errors import InputNotFound
 from pipeline.events import RunSummary
-from pipeline.output import FILE_PREFIX, JOB, SUCCESS, read_job, runs
+from pipeline.output import FILE_PREFIX, JOB, SPEC, SUCCESS, read_job, runs
 from pipeline.resume import Progress, all_units
 from pipeline.storage import Storage
 
@@ -31,6 +31,11 @@ class OutputStatus:
     num_rows: int | None  # in committed units, if the plans tell
     last_run: RunSummary | None
     heartbeat_age_s: float | None  # since the last run wrote its record
+
+    @property
+    def num_gone_files(self) -> int:
+        """Input files that the last run no longer found, and whose rows are still here."""
+        return 0 if self.last_run is None else self.last_run.num_gone_files
 
     @property
     def num_missing(self) -> int:
@@ -87,6 +92,18 @@ def read_output_job(output: Storage) -> dict[str, Any]:
             "Give the folder that the job file names as output.url."
         )
     return read_job(output)
+
+
+def read_spec(output: Storage) -> str:
+    """The job as it was last run, as YAML without secrets.
+
+    Raises:
+        InputNotFound: the folder is not there, is none of ours, or was made before jobs were kept there.
+    """
+    read_output_job(output)
+    if not output.exists(SPEC):
+        raise InputNotFound(f"{output.url} has no {SPEC}: run the job once more with its file, which puts it there.")
+    return output.read_bytes(SPEC).decode()
 
 
 def _state(last_run: RunSummary | None, age_s: float | None, *, finished: bool) -> State:

@@ -26,7 +26,7 @@ from pipeline.storage import Storage
 from tests.support.labelled import labelled_folder
 from tests.support.s3 import S3Bucket
 
-COMMANDS = ("demo", "run", "classify", "embed", "ner", "plan", "preview", "status", "verify", "bench")
+COMMANDS = ("demo", "run", "retry", "classify", "embed", "ner", "plan", "preview", "status", "verify", "bench")
 KINDS = ("classify", "embed", "ner")
 JOB = """
 name: a-job

@@ -111,7 +111,7 @@ class TestMessages:
         assert str(caught.value).splitlines() == [
             f"{path}: 5 problems",
             "  input.txt: unknown key; did you mean text?",
-            "  output: missing; expected a mapping with url, keep, compression, storage",
+            "  output: missing; expected a mapping with url, keep, compression, prune, overwrite, storage",
             "  model.path: expected text, found 3; put it in quotes",
             "  task.type: expected one of classify, embed, ner, found \"nerr\"; did you mean ner?",
             "  workers.min: expected a whole number of at least 1, found 0",
