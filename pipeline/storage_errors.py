@@ -147,6 +147,8 @@ def _refusal(error: Exception, code: str | None, status: int | None, names: set[
             "no credentials ({detail}). Give `key` and `secret` in the storage options or the usual environment "
             "variables; a public bucket is read with `anon: true`."
         )
+    if isinstance(error, OSError) and error.errno in _FULL_ERRNOS:
+        return "a disk is full ({detail}). Make room there and run the same command again."
     if names & _CERTIFICATE_CLASSES:
         return "no secure connection ({detail}). Check the endpoint, and that this machine trusts its certificate."
     return None

@@ -45,6 +45,10 @@ class Fault(StrEnum):
     DELAY = "delay"  # carried out late
     TRUNCATE = "truncate"  # carried out; the reply ends in the middle of its body
     LOSE_REPLY = "lose_reply"  # carried out; reset before a byte of the reply
+    STALL = "stall"  # no reply until the client gives up; the server never sees it
+
+
+_QUICK = tuple(fault for fault in Fault if fault is not Fault.STALL)
 
 
 class FaultProxy:
@@ -56,13 +60,13 @@ class FaultProxy:
         *,
         seed: int,
         rate: float = 0.1,
-        faults: Collection[Fault] = tuple(Fault),
+        faults: Collection[Fault] = _QUICK,
         delay_s: float = 0.2,
     ) -> None:
         """
         Args:
             rate: share of the requests that have a fault; may be set while it runs.
-            faults: those that may happen.
+            faults: those that may happen; by default all but `STALL`, which lasts as long as the client's time-out.
             delay_s: the longest delay.
         """
         upstream = urlsplit(upstream_url)
@@ -149,7 +153,7 @@ class FaultProxy:
         self.counts["requests"] += 1
         fault = self._fault(method, self.counts["requests"])
         if fault is not None:
-            self.counts[fault] += 1
+            self.counts[fault.value] += 1
         if fault is Fault.DROP:
             return
         headers = _headers(head)
@@ -161,6 +165,9 @@ class FaultProxy:
             _reset(writer)
             return
         body = await _read_body(headers, reader)
+        if fault is Fault.STALL:
+            await reader.read()
+            return
         if fault is Fault.SLOW_DOWN:
             reply = _error_reply(503, "SlowDown", "Please reduce your request rate.", method)
         elif fault is Fault.INTERNAL_ERROR:

@@ -321,6 +321,17 @@ def test_what_may_pass_is_tried_again(flaky: list[Exception], caplog: pytest.Log
     assert "Attempt 1 of 8" in caplog.messages[0]
 
 
+def test_a_short_read_is_tried_again(flaky: list[Exception], caplog: pytest.LogCaptureFixture) -> None:
+    storage = Storage.open("flaky://x")
+    storage.write_bytes("y", b"content")
+    with storage.open_file("y") as file:
+        assert file.read() == b"content"
+    storage.write_bytes("y", b"ten bytes.")
+    with storage.open_file("y") as file, pytest.raises(StorageUnavailable, match="7 bytes came instead of 10"):
+        file.read()
+    assert len(caplog.messages) == storage_errors.ATTEMPTS - 1
+
+
 def test_not_for_ever(flaky: list[Exception]) -> None:
     flaky += [TimeoutError() for _ in range(100)]
     with pytest.raises(StorageUnavailable, match="not available now"):

@@ -69,7 +69,7 @@ def test_what_no_other_unit_would_do_better_ends_the_run(code: str, status: int,
         (NoCredentialsError(), "no credentials .*Give `key` and `secret`"),
         (PartialCredentialsError(provider="env", cred_var="secret"), "no credentials .*Give `key` and `secret`"),
         (SSLError(**HOST, error=ssl.SSLError("CERTIFICATE_VERIFY_FAILED")), "no secure connection .*certificate"),
-        (OSError(errno.ENOSPC, "No space left on device"), "No space left on device"),
+        (OSError(errno.ENOSPC, "No space left on device"), "disk is full .*Make room"),
     ],
 )
 def test_what_is_wrong_with_this_machine_ends_the_run(error: Exception, advice: str) -> None:
