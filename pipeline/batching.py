@@ -58,14 +58,14 @@ def plan_batches(cu_seqlens: Ints, token_budget: int) -> BatchPlan:
     token_ends = np.concatenate([np.zeros(1, dtype=np.int64), ends])
     return BatchPlan(
         order=order,
-        token_order=_expand(cu_seqlens[:-1][order], sorted_lens),
+        token_order=ranges(cu_seqlens[:-1][order], sorted_lens),
         seqlens=sorted_lens,
         cuts=sequence_cuts,
         token_cuts=token_ends[sequence_cuts],
     )
 
 
-def _expand(starts: Ints, lengths: Ints) -> Ints:
+def ranges(starts: Ints, lengths: Ints) -> Ints:
     """Concatenates the ranges start:start + length, without a loop."""
     ends = np.cumsum(lengths)
     total = int(ends[-1]) if len(ends) else 0

@@ -1,6 +1,6 @@
 """One loaded model at work on windows of text: tokenize, forward, decode. No storage, no Ray, no threads of its own.
 
-Legend: R rows in a window, M of them with text, N token sequences (windows of long texts included), T tokens.
+Legend: R rows in a window, M different texts in them, N token sequences (windows of long texts included), T tokens.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from torch import Tensor
 
 from models.batch import TokenBatch
 from models.tokenization.flat import FlatEncoding
-from pipeline.batching import BatchPlan, plan_batches
+from pipeline.batching import BatchPlan, plan_batches, ranges
 from pipeline.task import BoundTask
 
 logger = logging.getLogger(__name__)
@@ -40,9 +40,9 @@ _TOKEN_BUDGET = {"cpu": 4096, "cuda": 65536}
 class Window:
     """A window of rows after tokenizing."""
 
-    num_rows: int  # R
-    rows: npt.NDArray[np.int64]  # [M] places in the window of the rows that have text
-    texts: Sequence[str]  # [M]
+    text_of_row: npt.NDArray[np.int64]  # [R] which of the texts a row has; -1: none
+    first_row: npt.NDArray[np.int64]  # [M] a row that has the text
+    texts: Sequence[str]  # [M], no two rows' worth the same
     encoding: FlatEncoding
     errors: dict[int, str]  # row -> why it has no result
     num_empty: int  # rows whose text is null or blank; they are among `errors`
@@ -55,8 +55,8 @@ class Results:
     columns: pa.RecordBatch  # the task's fields and `error`, R rows
     num_empty: int
     num_errors: int  # other than being empty
-    num_long: int  # texts longer than the model, cut into windows or truncated
-    num_tokens: int
+    num_long: int  # texts longer than the model, cut into windows or truncated; equal ones count once
+    num_tokens: int  # that the model computed
 
 
 class Engine:
@@ -80,7 +80,7 @@ class Engine:
         return self.decode(window, self.forward(window)).columns
 
     def encode(self, texts: pa.Array, pairs: pa.Array | None = None, *, errors: dict[int, str] | None = None) -> Window:
-        """Tokenizes the rows that have text.
+        """Tokenizes the rows that have text, equal ones once.
 
         Args:
             texts: R strings.
@@ -96,9 +96,10 @@ class Engine:
                 num_empty += 1
         has_text = np.ones(len(texts), dtype=bool)
         has_text[list(reasons)] = False
-        rows = np.flatnonzero(has_text)
-        chosen: list[str] = texts.take(pa.array(rows)).to_pylist()
-        seconds = None if pairs is None else pc.fill_null(pairs.take(pa.array(rows)), "").to_pylist()
+        text_of_row = np.full(len(texts), -1, dtype=np.int64)
+        first_row, text_of_row[has_text] = _distinct(texts, pairs, np.flatnonzero(has_text))
+        chosen: list[str] = texts.take(pa.array(first_row)).to_pylist()
+        seconds = None if pairs is None else pc.fill_null(pairs.take(pa.array(first_row)), "").to_pylist()
         plan = self.task.encoding
         encoding = self.tokenizer.encode_flat(
             [plan.prefix + text for text in chosen] if plan.prefix else chosen,
@@ -109,7 +110,12 @@ class Engine:
             offsets=plan.offsets,
         )
         return Window(
-            num_rows=len(texts), rows=rows, texts=chosen, encoding=encoding, errors=reasons, num_empty=num_empty
+            text_of_row=text_of_row,
+            first_row=first_row,
+            texts=chosen,
+            encoding=encoding,
+            errors=reasons,
+            num_empty=num_empty,
         )
 
     @torch.inference_mode()
@@ -138,19 +144,19 @@ class Engine:
 
     def decode(self, window: Window, outputs: Outputs) -> Results:
         """Turns outputs into columns, and puts them in the places of the rows that they belong to."""
-        encoding, errors = window.encoding, dict(window.errors)
+        encoding, errors, num_rows = window.encoding, dict(window.errors), len(window.text_of_row)
         if outputs:
             decoded = self.task.decode(window.texts, encoding, outputs)
             failed = decoded.errors | dict.fromkeys(self._not_finite(encoding, outputs), NOT_FINITE)
-            errors |= {int(window.rows[text]): reason for text, reason in failed.items()}
-            source = np.full(window.num_rows, -1, dtype=np.int64)
-            source[window.rows] = np.arange(len(window.rows))
-            source[list(errors)] = -1
+            rows_of_failed = np.flatnonzero(np.isin(window.text_of_row, list(failed)))
+            errors |= {row: failed[int(window.text_of_row[row])] for row in rows_of_failed.tolist()}
+            source = window.text_of_row.copy()
+            source[rows_of_failed] = -1
             places = pa.array(source, mask=source < 0)  # taking a null place gives a null
             columns = [column.take(places) for column in decoded.columns]
         else:
-            columns = [pa.nulls(window.num_rows, field.type) for field in self.task.fields]
-        reasons = pa.array([errors.get(row) for row in range(window.num_rows)], ERROR_FIELD.type)
+            columns = [pa.nulls(num_rows, field.type) for field in self.task.fields]
+        reasons = pa.array([errors.get(row) for row in range(num_rows)], ERROR_FIELD.type)
         num_in_windows = int(np.count_nonzero(np.bincount(encoding.text_index) > 1))
         return Results(
             columns=pa.RecordBatch.from_arrays([*columns, reasons], schema=self.schema),
@@ -162,10 +168,15 @@ class Engine:
 
     def pick(self, window: Window, outputs: Outputs, rest: Window) -> Outputs:
         """Of a window's outputs those of the rows that `rest` has: the same window, with more rows left out."""
-        chosen = np.isin(window.rows[window.encoding.text_index], rest.rows)
+        if not len(rest.first_row):
+            return ()
+        encoding = window.encoding
+        texts = window.text_of_row[rest.first_row]
+        starts = np.searchsorted(encoding.text_index, texts)
+        chosen = ranges(starts, np.searchsorted(encoding.text_index, texts, side="right") - starts)
         if self.task.per_token:
-            chosen = np.repeat(chosen, window.encoding.seqlens)
-        return tuple(output[chosen] for output in outputs) if chosen.any() else ()
+            chosen = ranges(encoding.cu_seqlens[chosen], encoding.seqlens[chosen])
+        return tuple(output[chosen] for output in outputs)
 
     def _compute(self, batch: TokenBatch) -> tuple[Tensor, ...]:
         self.num_batches += 1
@@ -201,6 +212,18 @@ class Engine:
                 places = np.searchsorted(encoding.cu_seqlens, places, side="right") - 1
             bad.update(encoding.text_index[places].tolist())
         return bad
+
+
+def _distinct(
+    texts: pa.Array, pairs: pa.Array | None, rows: npt.NDArray[np.int64]
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """For each different text (or pair) of these rows the first row that has it, and for each row which one it has."""
+    codes = np.zeros(len(rows), dtype=np.int64)
+    for column in (texts,) if pairs is None else (texts, pc.fill_null(pairs, "")):
+        encoded = column.take(pa.array(rows)).dictionary_encode()
+        codes = codes * len(encoded.dictionary) + encoded.indices.to_numpy()
+    _, first, text = np.unique(codes, return_index=True, return_inverse=True)
+    return rows[first], text
 
 
 def _is_out_of_memory(error: Exception) -> bool:
