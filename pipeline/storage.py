@@ -28,7 +28,7 @@ from fsspec.core import url_to_fs
 from pipeline import s3
 from pipeline.durable import create_durably, is_staged
 from pipeline.entries import Entry, Leftover, entry_of, walk
-from pipeline.errors import CommitConflict, FileChanged, SpecError, StorageNotFound, StorageUnavailable
+from pipeline.errors import CommitConflict, FileChanged, SpecError, StorageError, StorageNotFound, StorageUnavailable
 from pipeline.range_reader import RangeReader
 from pipeline.storage_errors import attempting, local_errors, status_of, translated
 
@@ -347,23 +347,31 @@ class _RemoteStorage(Storage):
         can_create = "mode" in inspect.signature(getattr(system, f"_{method}", write)).parameters
         arguments = (source, place) if method == "put_file" else (place, source)
         if exclusive and can_create:
-            options["mode"] = "create"
-        elif exclusive and self.exists(path):
-            raise CommitConflict(f"{self._shown(path)} is there already.")
-        try:
-            self._call(path, write, *arguments, **options)
-        except CommitConflict:
-            # Perhaps it was an earlier attempt of ours, whose reply was lost: some are made deep in the driver's
-            # libraries, unseen.
-            with content() as ours:
-                if not self._holds(path, ours):
+            try:
+                self._call(path, write, *arguments, mode="create", **options)
+                return
+            except CommitConflict:
+                # Perhaps it was an earlier attempt of ours, whose reply was lost: some are made deep in the driver's
+                # libraries, unseen.
+                with content() as ours:
+                    if self._holds(path, ours):
+                        return
+                raise
+            except StorageError as error:
+                if status_of(error) != 501:  # some servers speak S3, and know no conditional writes
                     raise
+        if exclusive and self.exists(path):
+            raise CommitConflict(f"{self._shown(path)} is there already.")
+        self._call(path, write, *arguments, **options)
 
     def _holds(self, path: str, ours: BinaryIO) -> bool:
-        with self.open_file(path) as theirs:
-            while chunk := theirs.read(READ_BUFFER_BYTES):
-                if ours.read(len(chunk)) != chunk:
-                    return False
+        try:
+            with self.open_file(path) as theirs:
+                while chunk := theirs.read(READ_BUFFER_BYTES):
+                    if ours.read(len(chunk)) != chunk:
+                        return False
+        except (StorageNotFound, FileChanged):  # by now
+            return False
         return not ours.read(1)
 
     def fetch(self, path: str, local: Path) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 
 import fsspec
 import pytest
+from botocore.exceptions import ClientError
 from fsspec.implementations.memory import MemoryFileSystem
 
 from pipeline import storage_errors
@@ -319,6 +320,24 @@ def test_what_may_pass_is_tried_again(flaky: list[Exception], caplog: pytest.Log
     assert [record.levelname for record in caplog.records] == ["WARNING"] * 3
     assert "flaky://x/y: not available now" in caplog.messages[0]
     assert "Attempt 1 of 8" in caplog.messages[0]
+
+
+def test_exclusive_writes_on_a_server_without_conditional_ones(tmp_path: Path) -> None:
+    class Old(MemoryFileSystem):
+        protocol = "old"
+
+        def pipe_file(self, path: str, value: bytes, mode: str = "overwrite", **kwargs: Any) -> None:
+            if mode == "create":
+                response = {"Error": {"Code": "NotImplemented"}, "ResponseMetadata": {"HTTPStatusCode": 501}}
+                raise OSError(38, "not implemented") from ClientError(response, "PutObject")  # type: ignore[arg-type]
+            super().pipe_file(path, value)
+
+    fsspec.register_implementation("old", Old, clobber=True)
+    storage = Storage.open(f"old://{tmp_path.name}")
+    storage.write_bytes("part", b"first", exclusive=True)
+    with pytest.raises(CommitConflict):
+        storage.write_bytes("part", b"second", exclusive=True)
+    assert storage.read_bytes("part") == b"first"
 
 
 def test_a_short_read_is_tried_again(flaky: list[Exception], caplog: pytest.LogCaptureFixture) -> None:
