@@ -23,7 +23,7 @@ logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-ATTEMPTS = 8
+ATTEMPTS = 12
 FIRST_WAIT_S = 0.5
 LONGEST_WAIT_S = 20.0
 PATIENCE_S = 120.0  # after this no attempt begins: of requests that time out there are fewer than `ATTEMPTS`

@@ -319,7 +319,7 @@ def test_what_may_pass_is_tried_again(flaky: list[Exception], caplog: pytest.Log
     assert Storage.open("flaky://x").read_bytes("y") == b"content"
     assert [record.levelname for record in caplog.records] == ["WARNING"] * 3
     assert "flaky://x/y: not available now" in caplog.messages[0]
-    assert "Attempt 1 of 8" in caplog.messages[0]
+    assert "Attempt 1 of 12" in caplog.messages[0]
 
 
 def test_exclusive_writes_on_a_server_without_conditional_ones(tmp_path: Path) -> None:
