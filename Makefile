@@ -1,18 +1,20 @@
 # A fresh machine with git, make and Python >= 3.11 needs nothing else: every target sets up .venv first.
 PYTHON ?= python3
+ROUNDS ?= 10
 VENV := .venv
 BIN := $(VENV)/bin
 # The version of transformers whose behaviour we follow; newer than it, the product's own dependencies are not.
 REFERENCE := transformers==4.56.2 tokenizers==0.22.1 huggingface_hub==0.36.2
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help demo test check setup clean
+.PHONY: help demo test check chaos setup clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo 'make demo     run the bundled jobs, offline, and show what comes out'
 	@echo 'make test     run every test'
 	@echo 'make check    lint, format and types'
+	@echo 'make chaos    jobs that lose workers, nodes, drivers and storage, ROUNDS=10 of them, against undisturbed ones'
 	@echo 'make setup    only set up $(VENV), which the others do by themselves; PYTHON=... picks the interpreter'
 	@echo 'make clean    remove what the others have made'
 
@@ -26,6 +28,9 @@ check: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+chaos: setup
+	$(BIN)/python -m tests.chaos --rounds $(ROUNDS)
 
 setup: $(VENV)/.installed
 

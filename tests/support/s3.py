@@ -66,7 +66,7 @@ class S3Server:
 @contextlib.contextmanager
 def running_s3(**environment: str) -> Iterator[S3Server]:
     """Starts a server and stops it in the end; `environment` is for moto's settings."""
-    port = _free_port()
+    port = free_port()
     process = subprocess.Popen(
         [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)],
         env=os.environ | environment,
@@ -74,20 +74,22 @@ def running_s3(**environment: str) -> Iterator[S3Server]:
         stderr=subprocess.DEVNULL,
     )
     try:
-        _wait_until_listening(process, port)
+        wait_until_listening(process, port)
         yield S3Server(endpoint_url=f"http://127.0.0.1:{port}")
     finally:
         process.terminate()
         process.wait()
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port of the loopback that nobody listens on."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
 
 
-def _wait_until_listening(process: subprocess.Popen[bytes], port: int) -> None:
+def wait_until_listening(process: subprocess.Popen[bytes], port: int) -> None:
+    """Returns when a new server takes connections; raises `RuntimeError` if it ends or takes too long."""
     deadline = time.monotonic() + STARTUP_S
     while process.poll() is None and time.monotonic() < deadline:
         with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
