@@ -63,7 +63,7 @@ def input_schema(files: Iterable[InputFile], source: InputOptions, keep: Sequenc
 
 
 def plan_units(
-    files: Iterable[InputFile], source: InputOptions, *, unit_bytes: int, plan_number: int = 0
+    files: Iterable[InputFile], source: InputOptions, *, unit_bytes: int, plan_number: int = 0, job: str = ""
 ) -> Iterator[Unit | BadFile]:
     """Cuts large files, puts small ones of the same format together; streams.
 
@@ -72,6 +72,8 @@ def plan_units(
     Args:
         unit_bytes: of text in a unit; a row group or record batch that is larger is a unit of its own.
         plan_number: how many plans of this job came before; part of the units' names.
+        job: what tells the job apart from others of the same input; part of the names too. So a worker that outlived
+            another job's driver does not commit in place of ours, should we have overwritten that job.
     """
     texts = [source.text] if source.text_pair is None else [source.text, source.text_pair]
     roots = [fixed_part(Storage.open(url, source.storage).url)[0] for url in source.url]
@@ -92,13 +94,13 @@ def plan_units(
         for block in _cut(blocks, unit_bytes):
             full = held_bytes + block.size_bytes > unit_bytes or len(held) >= MAX_PIECES
             if held and (full or held[-1].file.format != file.format):
-                yield _unit(held, held_bytes, roots, plan_number, num_units)
+                yield _unit(held, held_bytes, roots, plan_number, num_units, job)
                 num_units += 1
                 held, held_bytes = [], 0
             _append(held, file, block)
             held_bytes += block.size_bytes
     if held:
-        yield _unit(held, held_bytes, roots, plan_number, num_units)
+        yield _unit(held, held_bytes, roots, plan_number, num_units, job)
 
 
 def _cut(blocks: Iterable[Block], unit_bytes: int) -> Iterator[Block]:
@@ -124,8 +126,10 @@ def _append(pieces: list[Piece], file: InputFile, block: Block) -> None:
     pieces[-1] = replace(last, stop=block.stop, num_rows=num_rows)
 
 
-def _unit(pieces: Sequence[Piece], size_bytes: int, roots: Sequence[str], plan_number: int, index: int) -> Unit:
-    digest = xxhash.xxh3_64()
+def _unit(
+    pieces: Sequence[Piece], size_bytes: int, roots: Sequence[str], plan_number: int, index: int, job: str
+) -> Unit:
+    digest = xxhash.xxh3_64(job.encode())
     for piece in pieces:
         place = _relative(piece.file.url, roots)
         digest.update(f"{place}\n{piece.file.fingerprint}\n{piece.start}-{piece.stop}\n".encode())

@@ -36,6 +36,17 @@ def shape(units: list[Unit]) -> list[list[tuple[str, int, int | None]]]:
     return [[(Path(p.file.url).name, p.start, p.stop) for p in unit.pieces] for unit in units]
 
 
+def test_units_of_another_job_have_other_names(tmp_path: Path) -> None:
+    """A worker of a job that was overwritten cannot commit in the place of ours."""
+    (tmp_path / "a.txt").write_text("one\n")
+    source = InputOptions(url=str(tmp_path))
+    names = {
+        next(plan_units(list_files(source), source, unit_bytes=100, job=job)).name  # type: ignore[union-attr]
+        for job in ("one", "another")
+    }
+    assert len(names) == 2
+
+
 def test_small_files_are_put_together_and_large_ones_cut(tmp_path: Path) -> None:
     source = write_lines(tmp_path, {"a.txt": 30, "b.txt": 60, "c.txt": 20, "d.txt": 250, "e.txt": 10, "f.txt": 90})
     units, bad = planned(source, unit_bytes=100)
