@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from jobs.spec import JobSpec
 from models import load_config
 from pipeline.changes import changes
-from pipeline.ledger import parent
+from pipeline.cutting import parent
 from pipeline.loading import ModelFiles
 from pipeline.planner import BadFile, input_schema, list_files, plan_units
 from pipeline.resume import Progress, all_units

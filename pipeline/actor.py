@@ -12,7 +12,7 @@ import threading
 import time
 from typing import Any
 
-from pipeline.ledger import Failure
+from pipeline.decisions import Failure
 from pipeline.loading import ReplicaRecipe
 from pipeline.replica import Replica
 from pipeline.units import Unit, UnitReport

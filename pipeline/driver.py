@@ -1,18 +1,19 @@
-"""One run's loop: the ledger decides, the pool acts, the summary counts. Descriptors and counts pass it, never rows."""
+"""One run's loop: the ledger decides, the pool acts, the tally counts. Descriptors and counts pass it, never rows."""
 
 from __future__ import annotations
 
 import contextlib
 import logging
-import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
-from typing import Any
+from collections.abc import Callable, Generator, Iterator, Sequence
+from typing import Any, Protocol
 
 from models.errors import ModelError
 from pipeline import output as folder
 from pipeline.changes import Changes
-from pipeline.errors import InputError, ShardmillError, WorkerError
+from pipeline.clock import Clock
+from pipeline.cutting import is_part
+from pipeline.decisions import Abort, Assign, Decision, Drop, End, Failure, Quarantine, Retire, Retry, Split
+from pipeline.errors import InputError, OutputConflict, ShardmillError, WorkerError
 from pipeline.events import (
     Heartbeat,
     OnEvent,
@@ -21,20 +22,22 @@ from pipeline.events import (
     RunState,
     RunSummary,
     UnitCommitted,
+    UnitCopied,
     UnitQuarantined,
     UnitRetried,
     UnitSplit,
     WorkerLost,
     WorkerReady,
+    WorkerRetired,
 )
-from pipeline.lease import Lease
-from pipeline.ledger import Abort, Assign, Decision, Failure, Ledger, Quarantine, Retry, Split
+from pipeline.ledger import Ledger
 from pipeline.options import LimitOptions, WorkerOptions
 from pipeline.output import Quarantined
 from pipeline.plans import num_plans
 from pipeline.resume import Progress, all_units
 from pipeline.stopping import StopSignals
 from pipeline.storage import Storage
+from pipeline.tally import Tally
 from pipeline.units import InputFile, Unit, part_name
 from pipeline.workers import Counted, Done, Failed, Leaving, Lost, Message, Pool, Progressed, Ready
 
@@ -43,37 +46,58 @@ logger = logging.getLogger(__name__)
 HEARTBEAT_S = 1.0  # between heartbeats to whoever watches
 RECORD_S = 5.0  # between rewrites of the run's record in the output folder
 PATIENCE_S = 30.0  # for the first worker, before the log says what it waits for
-MAX_LOST_WORKERS = 8  # without a unit committed in between: then something is wrong with all of them
+MAX_ROUNDS = 5  # looks at the whole output after the work, and each time there was more to do
+
+
+class Claim(Protocol):
+    """The right to drive the job; `pipeline.lease.Lease`, or a simulated one."""
+
+    def check(self) -> None:
+        """Raises `OutputConflict` if it is known that another driver has taken over."""
+        ...
+
+    def confirm(self) -> None:
+        """Asks the storage whether another has, and raises then."""
+        ...
+
+
+class Stop(Protocol):
+    """Whether somebody wants the run to end in order."""
+
+    requested: bool
 
 
 class Driver:
-    """One run's loop: the ledger decides, the pool acts, the summary counts."""
+    """Takes a job from what is there to its end."""
 
     def __init__(
         self,
         run_id: str,
         storage: Storage,
-        lease: Lease,
+        lease: Claim,
         workers: WorkerOptions,
         limits: LimitOptions,
         on_event: OnEvent,
+        *,
+        clock: Clock | None = None,
     ) -> None:
         self._storage = storage
         self._lease = lease
         self._workers = workers
         self._limits = limits
         self._tell = on_event
-        self._lost_in_a_row = 0
-        self._first_ready_at: float | None = None
-        self._warned = False
-        self._rows_before = self._errors_before = 0  # of earlier runs: the limits are the job's
+        self._clock = clock or Clock()
+        self._tally = Tally(run_id, storage.url, self._clock)
         self._tried_again: set[str] = set()  # in quarantine when this run began, and its to do
         self._num_left_out = 0  # units that are neither over nor this run's to do
-        self._heartbeat_at = self._record_at = 0.0
-        now = time.time()
-        self._summary = RunSummary(
-            run_id=run_id, state="running", output_url=storage.url, started_at=now, updated_at=now
-        )
+        self._parts_done: set[str] = set()  # parts of units that were cut, which the last listing may not show yet
+        self._num_started = 0  # workers of the pool, gone ones too
+        self._warned = False
+        self._heartbeat_at = self._record_at = float("-inf")
+
+    @property
+    def summary(self) -> RunSummary:
+        return self._tally.summary
 
     def to_its_end(
         self, make_pool: Callable[[], Pool], *, files: Sequence[InputFile], changed: Changes, retry: bool = False
@@ -85,66 +109,40 @@ class Driver:
             changed: how that differs from what was planned before this run.
             retry: do what is in quarantine and nothing else, rather than what is left.
         """
+        with StopSignals() as stop:
+            steps = self.steps(make_pool, files=files, changed=changed, retry=retry, stop=stop)
+            try:
+                for _ in steps:
+                    pass
+            except KeyboardInterrupt:  # just between two steps
+                with contextlib.suppress(StopIteration):
+                    steps.throw(KeyboardInterrupt())
+        return self.summary
+
+    def steps(
+        self,
+        make_pool: Callable[[], Pool],
+        *,
+        files: Sequence[InputFile],
+        changed: Changes,
+        retry: bool = False,
+        stop: Stop,
+    ) -> Generator[None, None, None]:
+        """The same in steps, each as long as the pool waits for news."""
         progress = Progress.of(self._storage)
-        for name in progress.outdated:
-            self._storage.remove(part_name(name))
-        for name in progress.mended:
-            folder.remove_quarantined(self._storage, name)
-        new_plan = (f"{num_plans(self._storage) - 1:05d}-",) if changed.to_plan else ()
-
-        def is_todo(unit: Unit) -> bool:
-            if retry:
-                return unit.name in progress.quarantined or unit.name.startswith(new_plan)
-            return not progress.is_over(unit)
-
-        given_up = progress.given_up(files)
-        bad_files = [record for record in given_up if record.is_file]
-        num_units, todo_rows, num_todo = 0, 0, 0
-        rows_known = True
-        for unit in all_units(self._storage, progress):
-            num_units += 1
-            if unit.name in progress.quarantined and retry:
-                self._tried_again.add(unit.name)
-            self._num_left_out += not (progress.is_over(unit) or is_todo(unit))
-            if is_todo(unit):
-                num_todo += 1
-                rows_known = rows_known and unit.num_rows is not None
-                todo_rows += unit.num_rows or 0
-        gone_before = 0
-        for earlier in folder.runs(self._storage):
-            gone_before = earlier.num_gone_files
-            self._rows_before += earlier.num_rows
-            self._errors_before += earlier.num_errors
-        if bad_files and not num_units:
-            raise InputError(f"none of the input files can be read. The first: {bad_files[0].reason}")
-        self._count(
-            num_units=num_units,
-            num_units_done_before=num_units - num_todo - self._num_left_out,
-            num_bad_files=len(bad_files),
-            num_quarantined_units=sum(not r.is_file and r.name not in self._tried_again for r in given_up),
-            num_gone_files=changed.num_gone,
-            num_pruned_files=changed.num_pruned,
-        )
-        self._tell(
-            RunStarted(
-                run_id=self._summary.run_id,
-                output_url=self._storage.url,
-                num_files=len(files),
-                num_bad_files=len(bad_files),
-                num_units=num_units,
-                num_units_done_before=num_units - num_todo - self._num_left_out,
-                num_rows=todo_rows if rows_known else None,
-                num_gone_files=changed.num_gone,
-                num_pruned_files=changed.num_pruned,
-            )
-        )
+        self._tidy(progress)
+        gone_before = self._survey(progress, files, changed, retry)
+        num_todo = self.summary.num_units - self.summary.num_units_done_before - self._num_left_out
+        wrote = bool(num_todo) or changed.num_gone != gone_before
         try:
             if num_todo:
                 self._storage.remove(folder.SUCCESS)  # not whole until this run ends
-                folder.write_run(self._storage, self._summary)
-                todo = (unit for unit in all_units(self._storage, progress) if is_todo(unit))
-                with StopSignals() as stop:
-                    self._work(Ledger(todo, max_attempts=self._limits.attempts), make_pool, num_todo, stop)
+                folder.write_run(self._storage, self.summary)
+                todo = (unit for unit in all_units(self._storage, progress) if self._is_todo(unit, progress, retry))
+                yield from self._work(todo, num_todo, make_pool, stop)
+                yield from self._settle(make_pool, stop, retry)
+            if wrote:
+                self._lease.confirm()
         except KeyboardInterrupt:
             self._finish("interrupted", wrote=True)
         except Exception as error:
@@ -153,96 +151,189 @@ class Driver:
                 self._finish("failed", reason, wrote=True)
             raise
         else:
-            self._finish("done", wrote=bool(num_todo) or changed.num_gone != gone_before)
-        return self._summary
+            self._finish("done", wrote=wrote)
 
-    def _work(self, ledger: Ledger, make_pool: Callable[[], Pool], num_todo: int, stop: StopSignals) -> None:
+    def _survey(self, progress: Progress, files: Sequence[InputFile], changed: Changes, retry: bool) -> int:
+        """Counts what is done and what is to do; returns how many files were gone at the last run."""
+        if retry:
+            self._tried_again = {name for name, record in progress.quarantined.items() if not record.is_file}
+            self._new_plan = f"{num_plans(self._storage) - 1:05d}-" if changed.to_plan else None
+        given_up = progress.given_up(files)
+        bad_files = [record for record in given_up if record.is_file]
+        num_units = num_todo = todo_rows = 0
+        rows_known = True
+        for unit in all_units(self._storage, progress):
+            num_units += 1
+            if self._is_todo(unit, progress, retry):
+                num_todo += 1
+                rows_known = rows_known and unit.num_rows is not None
+                todo_rows += unit.num_rows or 0
+            elif not progress.is_over(unit):
+                self._num_left_out += 1
+        earlier = folder.runs(self._storage)
+        self._tally.add_earlier(earlier)
+        if bad_files and not num_units:
+            raise InputError(f"none of the input files can be read. The first: {bad_files[0].reason}")
+        counts = {
+            "num_units": num_units,
+            "num_units_done_before": num_units - num_todo - self._num_left_out,
+            "num_bad_files": len(bad_files),
+            "num_gone_files": changed.num_gone,
+            "num_pruned_files": changed.num_pruned,
+        }
+        num_given_up = sum(not record.is_file and record.name not in self._tried_again for record in given_up)
+        self._tally.set(num_quarantined_units=num_given_up, **counts)
+        self._tell(
+            RunStarted(
+                run_id=self.summary.run_id,
+                output_url=self._storage.url,
+                num_files=len(files),
+                num_rows=todo_rows if rows_known else None,
+                **counts,
+            )
+        )
+        return earlier[-1].num_gone_files if earlier else 0
+
+    _new_plan: str | None = None  # with `retry`: what the names of units begin with that were planned for this run
+
+    def _is_todo(self, unit: Unit, progress: Progress, retry: bool) -> bool:
+        if not retry:
+            return not progress.is_over(unit)
+        if self._new_plan is not None and unit.name.startswith(self._new_plan):
+            return not progress.is_committed(unit.name)
+        return unit.name in progress.quarantined
+
+    def _tidy(self, progress: Progress) -> None:
+        """Removes rows that are there twice, or of input that has changed, and records that no longer hold."""
+        if progress.outdated or progress.mended:
+            self._lease.confirm()
+        for name in progress.outdated:
+            self._storage.remove(part_name(name))
+        for name in progress.mended:
+            folder.remove_quarantined(self._storage, name)
+
+    def _settle(self, make_pool: Callable[[], Pool], stop: Stop, retry: bool) -> Generator[None, None, None]:
+        """Looks once more at what is there, now that our own workers are ended, and does what is left.
+
+        Workers that were given up may have committed units since, of which the parts are there too. What overlaps is
+        removed, and what that leaves open is done again.
+        """
+        for _ in range(MAX_ROUNDS):
+            progress = Progress.of(self._storage, also=self._parts_done)
+            self._tidy(progress)
+            num_left = sum(1 for _ in self._left(progress))
+            if retry or not num_left:
+                self._num_left_out = num_left
+                return
+            logger.warning("%d units are not there after all: doing them again", num_left)
+            yield from self._work(self._left(progress), num_left, make_pool, stop)
+        raise OutputConflict(
+            f"units that were committed to {self._storage.url} are gone when all is done, again and again: another "
+            "program removes them. Run the job again when it has ended."
+        )
+
+    def _left(self, progress: Progress) -> Iterator[Unit]:
+        for unit in all_units(self._storage, progress):
+            if not (
+                progress.is_over(unit)
+                or self._storage.exists(part_name(unit.name))  # where listings are late
+                or self._storage.exists(folder.quarantine_path(unit.name))
+            ):
+                yield unit
+
+    def _work(
+        self, todo: Iterator[Unit], num_todo: int, make_pool: Callable[[], Pool], stop: Stop
+    ) -> Generator[None, None, None]:
         """Until nothing is left; raises `KeyboardInterrupt` if asked to stop before."""
+        ledger = Ledger(todo, max_attempts=self._limits.attempts, stall_s=self._limits.stall_s)
+        most_workers = min(self._workers.max, num_todo)
+        self._num_started = 0
         pool = make_pool()
         try:
-            pool.start(min(self._workers.max, num_todo))
             stopping = False
             while not ledger.done:
                 if stop.requested and not stopping:
                     stopping = True
                     ledger.drain()
                     pool.hand_back()
+                missing = ledger.wanted(most_workers) - (self._num_started - ledger.num_gone)
+                if missing > 0 and not stopping:
+                    pool.start(missing)
+                    self._num_started += missing
                 for message in pool.poll(HEARTBEAT_S / 4):
-                    self._carry_out(self._take_in(message, ledger, pool), pool)
-                self._carry_out(ledger.tick(time.monotonic()), pool)
+                    self._carry_out(self._take_in(message, ledger), ledger, pool)
+                self._carry_out(ledger.tick(self._clock.monotonic()), ledger, pool)
                 self._beat(ledger)
+                yield
         finally:
             pool.stop()
         if stopping and ledger.unfinished:
             raise KeyboardInterrupt
 
-    def _take_in(self, message: Message, ledger: Ledger, pool: Pool) -> list[Decision]:
-        now = time.monotonic()
+    def _take_in(self, message: Message, ledger: Ledger) -> list[Decision]:
+        now = self._clock.monotonic()
         match message:
             case Ready(worker=worker):
-                self._first_ready_at = self._first_ready_at or time.time()
-                self._count(num_workers=self._summary.num_workers + 1)
-                self._tell(WorkerReady(worker=worker, num_workers=self._summary.num_workers))
-                return ledger.worker_ready(worker, now)
+                decisions = ledger.worker_ready(worker, now)
+                self._tally.worker_ready()
+                self._tally.set(num_workers=ledger.num_workers)
+                self._tell(WorkerReady(worker=worker, num_workers=ledger.num_workers))
+                return decisions
             case Done(worker=worker, report=report):
-                self._lost_in_a_row = 0
-                self._mend(report.name)
-                summary = self._summary
-                stages = summary.stage_s.keys() | report.stage_s.keys()
-                self._count(
-                    num_units_committed=summary.num_units_committed + 1,
-                    num_rows=summary.num_rows + report.num_rows,
-                    num_empty=summary.num_empty + report.num_empty,
-                    num_errors=summary.num_errors + report.num_errors,
-                    num_long=summary.num_long + report.num_long,
-                    num_tokens=summary.num_tokens + report.num_tokens,
-                    stage_s={s: summary.stage_s.get(s, 0.0) + report.stage_s.get(s, 0.0) for s in sorted(stages)},
-                    peak_worker_memory_bytes=max(summary.peak_worker_memory_bytes, report.peak_memory_bytes),
-                )
-                self._tell(UnitCommitted(report=report, worker=worker))
+                if ledger.holds(worker, report.name):
+                    self._mend(report.name)
+                    if is_part(report.name):
+                        self._parts_done.add(report.name)
+                    self._tally.unit_done(report)
+                    self._tell(UnitCommitted(report=report, worker=worker))
                 return ledger.unit_done(worker, report.name, now)
             case Failed(worker=worker, unit=unit, failure=failure):
                 return ledger.unit_failed(worker, unit, failure, now)
-            case Counted() | Progressed() | Leaving():
-                return []
+            case Counted(worker=worker, unit=unit, num_rows=num_rows):
+                return ledger.unit_counted(worker, unit, num_rows, now)
+            case Progressed(worker=worker, num_steps=num_steps):
+                return ledger.worker_progressed(worker, num_steps, now)
+            case Leaving(worker=worker):
+                return ledger.worker_leaving(worker, now)
             case Lost(worker=worker, reason=reason, failure=failure):
                 if failure is not None and failure.reach == "run":
                     raise _as_error(failure)
-                return self._lose(worker, reason, ledger, pool)
+                decisions = ledger.worker_lost(worker, reason, now)
+                self._tell_lost(worker, reason, ledger)
+                return decisions
 
-    def _lose(self, worker: str, reason: str, ledger: Ledger, pool: Pool) -> list[Decision]:
-        if ledger.has(worker):
-            self._count(num_workers=self._summary.num_workers - 1)
-        self._tell(WorkerLost(worker=worker, reason=reason, num_workers=self._summary.num_workers))
-        self._lost_in_a_row += 1
-        if self._lost_in_a_row >= MAX_LOST_WORKERS:
-            raise WorkerError(f"{self._lost_in_a_row} workers were lost in a row; the last: {reason}")
-        pool.start(1)
-        return ledger.worker_lost(worker, reason, time.monotonic())
-
-    def _carry_out(self, decisions: Sequence[Decision], pool: Pool) -> None:
+    def _carry_out(self, decisions: Sequence[Decision], ledger: Ledger, pool: Pool) -> None:
         for decision in decisions:
             match decision:
-                case Assign(unit=unit, worker=worker):
-                    pool.assign(worker, unit)
+                case Assign(unit=unit, worker=worker, alone=alone, copy=copy):
+                    pool.assign(worker, unit, alone=alone)
+                    if copy:
+                        self._tell(UnitCopied(unit=unit.name, worker=worker))
+                case Drop(unit=name, worker=worker):
+                    pool.drop(worker, name)
                 case Retry(unit=unit, attempt=attempt, reason=reason):
                     self._tell(UnitRetried(unit=unit.name, attempt=attempt, reason=reason))
                 case Split(unit=unit, parts=parts, reason=reason):
                     self._mend(unit.name)
-                    self._count(num_units=self._summary.num_units + len(parts) - 1)
+                    self._tally.set(num_units=self.summary.num_units + len(parts) - 1)
                     self._tell(UnitSplit(unit=unit.name, parts=tuple(part.name for part in parts), reason=reason))
                 case Quarantine(unit=unit, attempts=attempts, reason=reason):
-                    self._quarantine(unit, attempts, reason)
+                    folder.write_quarantined(self._storage, Quarantined.of_unit(unit, attempts=attempts, reason=reason))
+                    self._tally.set(num_quarantined_units=self.summary.num_quarantined_units + 1)
+                    self._tell(UnitQuarantined(unit=unit.name, reason=reason))
+                case End(worker=worker, reason=reason):
+                    pool.end(worker)
+                    self._tell_lost(worker, reason, ledger)
+                case Retire(worker=worker):
+                    pool.end(worker)
+                    self._tally.set(num_workers=ledger.num_workers)
+                    self._tell(WorkerRetired(worker=worker, num_workers=ledger.num_workers))
                 case Abort(failure=failure):
                     raise _as_error(failure)
 
-    def _quarantine(self, unit: Unit, attempts: int, reason: str) -> None:
-        folder.write_quarantined(
-            self._storage,
-            Quarantined.of_unit(unit, attempts=attempts, reason=reason),
-        )
-        self._count(num_quarantined_units=self._summary.num_quarantined_units + 1)
-        self._tell(UnitQuarantined(unit=unit.name, reason=reason))
+    def _tell_lost(self, worker: str, reason: str, ledger: Ledger) -> None:
+        self._tally.set(num_workers=ledger.num_workers)
+        self._tell(WorkerLost(worker=worker, reason=reason, num_workers=ledger.num_workers))
 
     def _mend(self, name: str) -> None:
         """Takes a unit out of quarantine: it is committed, or its parts stand for it."""
@@ -251,13 +342,13 @@ class Driver:
             folder.remove_quarantined(self._storage, name)
 
     def _beat(self, ledger: Ledger) -> None:
-        now = time.monotonic()
+        now = self._clock.monotonic()
         if now - self._heartbeat_at < HEARTBEAT_S:
             return
         self._heartbeat_at = now
         self._lease.check()
-        self._measure()
-        summary = self._summary
+        self._tally.measure()
+        summary = self.summary
         self._tell(
             Heartbeat(
                 units_done=summary.num_units_done_before + summary.num_units_committed,
@@ -271,7 +362,7 @@ class Driver:
                 eta_s=summary.eta_s,
             )
         )
-        if not self._first_ready_at and not self._warned and summary.seconds > PATIENCE_S:
+        if self._tally.waits_for_first_worker and not self._warned and summary.seconds > PATIENCE_S:
             self._warned = True
             logger.warning(
                 "no worker has started in %.0f s: each needs %g CPUs and %g GPUs; `ray status` tells what is free",
@@ -283,40 +374,13 @@ class Driver:
             self._record_at = now
             folder.write_run(self._storage, summary)
 
-    def _measure(self) -> None:
-        """Brings the rates up to date; they leave out the time before the first worker was ready."""
-        now = time.time()
-        summary = self._summary
-        worked_s = now - (self._first_ready_at or now)
-        committed = summary.num_units_committed
-        left = summary.num_units - summary.num_units_done_before - committed
-        self._count(
-            updated_at=now,
-            rows_per_s=summary.num_rows / worked_s if worked_s else 0.0,
-            tokens_per_s=summary.num_tokens / worked_s if worked_s else 0.0,
-            eta_s=left * worked_s / committed if committed else None,
-        )
-
     def _finish(self, state: RunState, reason: str = "", *, wrote: bool) -> None:
-        self._measure()
-        self._count(state=state, reason=reason, eta_s=None, exit_code=self._exit_code(state))
+        self._tally.finish(state, reason, self._limits)
         if wrote or not self._storage.exists(folder.SUCCESS):
-            folder.write_run(self._storage, self._summary)
+            folder.write_run(self._storage, self.summary)
             if state == "done" and not self._num_left_out:
                 self._storage.write_bytes(folder.SUCCESS, b"")
-        self._tell(RunFinished(summary=self._summary))
-
-    def _exit_code(self, state: RunState) -> int:
-        if state != "done":
-            return 130 if state == "interrupted" else 1
-        summary, limits = self._summary, self._limits
-        num_rows, num_errors = self._rows_before + summary.num_rows, self._errors_before + summary.num_errors
-        allowed = limits.bad_rows if limits.bad_rows >= 1 else limits.bad_rows * num_rows
-        failed = summary.num_quarantined_units + summary.num_bad_files > limits.bad_units
-        return 3 if failed or num_errors > allowed else 0
-
-    def _count(self, **changes: Any) -> None:
-        self._summary = replace(self._summary, **changes)
+        self._tell(RunFinished(summary=self.summary))
 
 
 def _as_error(failure: Failure) -> ShardmillError | ModelError:

@@ -76,6 +76,14 @@ class WorkerLost:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerRetired:
+    """A worker was ended, because nothing is left for it to do."""
+
+    worker: str
+    num_workers: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class UnitCommitted:
     report: UnitReport
     worker: str
@@ -90,11 +98,19 @@ class UnitRetried:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UnitSplit:
-    """A unit of several files was cut into one unit a file, because one of them cannot be read."""
+    """A unit was cut: into one unit a file, because one of them is bad, or into halves, because a row of it is."""
 
     unit: str
     parts: tuple[str, ...]
     reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UnitCopied:
+    """A unit that takes longer than others was given to a second worker; whoever is done first counts."""
+
+    unit: str
+    worker: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,9 +143,11 @@ Event = (
     RunStarted
     | WorkerReady
     | WorkerLost
+    | WorkerRetired
     | UnitCommitted
     | UnitRetried
     | UnitSplit
+    | UnitCopied
     | UnitQuarantined
     | Heartbeat
     | RunFinished

@@ -71,4 +71,5 @@ class LimitOptions(Options):
 
     bad_rows: Annotated[float, Field(ge=0)] = 0.01  # rows with an error: a share if below 1, else a count
     bad_units: Annotated[int, Field(ge=0)] = 0  # units in quarantine
-    attempts: Count = 3  # tries at a unit before it goes to quarantine
+    attempts: Count = 3  # tries at a unit before it is cut in the search for a bad row, or goes to quarantine
+    stall_s: Annotated[float, Field(gt=0)] = 600  # without a step, with units in hand: a worker hangs, and is ended

@@ -217,15 +217,20 @@ def quarantined(output: Storage) -> Iterator[Quarantined]:
         yield Quarantined(**record)
 
 
+def quarantine_path(name: str) -> str:
+    """Where it is recorded that a unit or a file was given up."""
+    return f"{QUARANTINE}/{name}.json"
+
+
 def write_quarantined(output: Storage, record: Quarantined) -> None:
     """Records a unit or a file as given up; writing it twice does no harm."""
     body = json.dumps(dataclasses.asdict(record), indent=2).encode()
-    output.write_bytes(f"{QUARANTINE}/{record.name}.json", body)
+    output.write_bytes(quarantine_path(record.name), body)
 
 
 def remove_quarantined(output: Storage, name: str) -> None:
     """Forgets that a unit or a file was given up."""
-    output.remove(f"{QUARANTINE}/{name}.json")
+    output.remove(quarantine_path(name))
 
 
 def write_run(output: Storage, summary: RunSummary) -> None:

@@ -24,8 +24,8 @@ import ray
 from ray.exceptions import RayError
 
 from pipeline.actor import Worker
+from pipeline.decisions import Failure
 from pipeline.errors import DeviceLost, SpecError, WorkerError
-from pipeline.ledger import Failure
 from pipeline.loading import ReplicaRecipe
 from pipeline.options import WorkerOptions
 from pipeline.units import Unit

@@ -50,8 +50,8 @@ class Progress:
             if is_part(name) and parent(name) not in superseded_units:
                 listed_parts[parent(name)].add(name)
         parts: dict[str, list[str]] = {}
-        for planned, names in listed_parts.items():
-            won, lost = winners([*names, planned] if planned in whole else names)
+        for planned, found in listed_parts.items():
+            won, lost = winners([*found, planned] if planned in whole else found)
             outdated += lost
             if won != [planned]:
                 parts[planned] = won
@@ -62,12 +62,12 @@ class Progress:
             if not record.is_file:
                 listed_records[parent(name)].append(name)
         given_up_in: dict[str, list[str]] = {}
-        mended: list[str] = []
+        mended: set[str] = set()
         for planned, names in listed_records.items():
             won, lost = winners(names)
             done = [planned] if planned in whole else parts.get(planned, ())
             holds = [name for name in won if planned not in superseded_units and not overlap(name, done)]
-            mended += {*won, *lost} - set(holds)
+            mended |= {*won, *lost} - set(holds)
             if holds:
                 given_up_in[planned] = holds
         return cls(
@@ -76,7 +76,7 @@ class Progress:
             quarantined={name: record for name, record in records.items() if name not in mended},
             given_up_in=given_up_in,
             outdated=tuple(outdated),
-            mended=tuple(mended),
+            mended=frozenset(mended),
         )
 
     @property

@@ -85,16 +85,17 @@ def run(
             folder.claim(storage, identity, overwrite=True)
         if spec:
             storage.write_bytes(folder.SPEC, spec.encode())
+        number = num_plans(storage)  # asked first: a plan that somebody writes meanwhile is then in the way of ours
         progress = Progress.of(storage)
         changed = unreadable_before(progress, files) if retry else changes(storage, progress, files, prune=output.prune)
-        _plan(storage, changed, source, size)
+        _plan(storage, changed, source, size, number)
         current = Driver(run_id, storage, lease, workers, limits, on_event or (lambda event: None))
         return current.to_its_end(lambda: make_pool(recipe, workers), files=files, changed=changed, retry=retry)
 
 
-def _plan(storage: Storage, changed: Changes, source: InputOptions, size: int) -> None:
+def _plan(storage: Storage, changed: Changes, source: InputOptions, size: int, number: int) -> None:
     """Plans what is to be planned, puts out of force what is outdated; files that cannot be read go to quarantine."""
-    bad = _write_plan(storage, changed, source, size) if changed.to_plan or changed.superseded else []
+    bad = _write_plan(storage, changed, source, size, number) if changed.to_plan or changed.superseded else []
     records = [Quarantined.of_file(file.file, reason=file.reason) for file in bad]
     for record in records:
         folder.write_quarantined(storage, record)
@@ -102,18 +103,18 @@ def _plan(storage: Storage, changed: Changes, source: InputOptions, size: int) -
         folder.remove_quarantined(storage, name)
 
 
-def _write_plan(storage: Storage, changed: Changes, source: InputOptions, size: int) -> list[BadFile]:
+def _write_plan(storage: Storage, changed: Changes, source: InputOptions, size: int, number: int) -> list[BadFile]:
     bad: list[BadFile] = []
+    job = folder.identity(storage)
 
     def units() -> Iterator[Unit]:
-        for planned in plan_units(iter(changed.to_plan), source, unit_bytes=size, plan_number=number):
+        for planned in plan_units(iter(changed.to_plan), source, unit_bytes=size, plan_number=number, job=job):
             if isinstance(planned, Unit):
                 yield planned
             else:
                 bad.append(planned)
 
     storage.remove(folder.SUCCESS)  # there is more to do, or parts are about to go: not whole until this run ends
-    number = num_plans(storage)
     write_plan(storage, number, units(), supersedes=changed.superseded)
     return bad
 

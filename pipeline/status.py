@@ -58,7 +58,7 @@ def read_status(output: Storage, *, now: float | None = None) -> OutputStatus:
     num_rows: int | None = 0
     for unit in all_units(output, progress):
         num_units += 1
-        if unit.name in progress.committed:
+        if progress.is_committed(unit.name):
             num_committed += 1
             num_rows = None if num_rows is None or unit.num_rows is None else num_rows + unit.num_rows
         elif progress.is_over(unit):

@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 
 from pipeline.engine import EMPTY_TEXT, NULL_TEXT
 from pipeline.errors import FileUnreadable, InputNotFound, StorageNotFound
-from pipeline.ledger import parent
+from pipeline.cutting import parent
 from pipeline.output import FILE_PREFIX, METADATA_KEY, PART_PREFIX, PART_SUFFIX, SUCCESS
 from pipeline.plans import read_plans
 from pipeline.reader import RawBatch, read_piece
@@ -126,14 +126,14 @@ def verify_output(
     keep = job["keep"]
     found = Verification()
     progress = Progress.of(output)
-    strays = set(progress.committed)
+    strays = {*progress.committed, *progress.outdated}
     next_starts: dict[tuple[str, str], int | None] = {}  # by file and version: where its next range must begin
     for planned in read_plans(output):
         _check_ranges(found.planned, planned, next_starts)
         for unit in progress.resolve(planned):
             found.num_units += 1
             found.complete.expect(progress.is_over(unit), f"unit {unit.name} is missing: run the job again")
-            if unit.name in progress.committed:
+            if progress.is_committed(unit.name):
                 strays.discard(unit.name)
                 _check_part(found, output, unit, source, keep)
             elif progress.is_over(unit):

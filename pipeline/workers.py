@@ -11,8 +11,8 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 from models.errors import ModelError
+from pipeline.decisions import Failure
 from pipeline.errors import DeviceLost, ShardmillError
-from pipeline.ledger import Failure
 from pipeline.loading import ReplicaRecipe
 from pipeline.replica import Replica
 from pipeline.units import Unit, UnitReport

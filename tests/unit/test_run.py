@@ -14,18 +14,18 @@ from fsspec.implementations.memory import MemoryFileSystem
 from jobs import JobSpec
 from models.errors import CheckpointError
 from models.roberta import RobertaConfig, RobertaForSequenceClassification, RobertaTokenizerFast
-from pipeline import driver as module
 from pipeline import output as folder
+from pipeline.decisions import Failure
 from pipeline.errors import FileChanged, FileUnreadable, OutputConflict, StorageError, WorkerError
 from pipeline.events import Event, RunSummary, UnitQuarantined, UnitRetried, UnitSplit, WorkerLost, WorkerReady
 from pipeline.lease import LEASE
-from pipeline.ledger import RETRY_DELAY_S, Failure
+from pipeline.ledger import MAX_LOST_WORKERS, RETRY_DELAY_S
 from pipeline.plans import read_plans
 from pipeline.run import run
 from pipeline.storage import Storage
 from pipeline.units import Unit, UnitReport
 from pipeline.verify import verify_output
-from pipeline.workers import Done, Failed, LocalPool, Lost, Message, Pool, Ready, describe
+from pipeline.workers import Done, Failed, LocalPool, Lost, Message, Ready, describe
 from tests.support.tokenizer_texts import write_byte_level_files
 
 Answer = Callable[[str, Unit, int], Message]
@@ -33,6 +33,8 @@ Answer = Callable[[str, Unit, int], Message]
 
 class ScriptedPool:
     """Workers that answer at once: `answer` gets the worker, the unit and how often it has been given out."""
+
+    output: Storage
 
     def __init__(self, answer: Answer, on_load: Callable[[str], Message] = lambda worker: Ready(worker=worker)) -> None:
         self._answer, self._on_load = answer, on_load
@@ -48,7 +50,10 @@ class ScriptedPool:
 
     def assign(self, worker: str, unit: Unit, *, alone: bool = False) -> None:
         self.given[unit.name] = self.given.get(unit.name, 0) + 1
-        self._news.append(self._answer(worker, unit, self.given[unit.name]))
+        answer = self._answer(worker, unit, self.given[unit.name])
+        if isinstance(answer, Done):  # as a worker leaves it: the driver looks
+            self.output.write_bytes(unit.output_name, b"")
+        self._news.append(answer)
 
     def poll(self, timeout_s: float) -> list[Message]:
         if not self._news:
@@ -115,7 +120,9 @@ def spec(model: Path, tmp_path: Path) -> JobSpec:
     )
 
 
-def go(spec: JobSpec, pool: Pool | None = None, events: list[Event] | None = None) -> RunSummary:
+def go(spec: JobSpec, pool: ScriptedPool | None = None, events: list[Event] | None = None) -> RunSummary:
+    if pool is not None:
+        pool.output = Storage.open(spec.output.url)
     return run(
         name=spec.name,
         source=spec.input,
@@ -197,7 +204,6 @@ def test_rows_with_errors_are_held_against_the_limit_by_later_runs_too(
     limited = spec.model_copy(update={"limits": spec.limits.model_copy(update={"bad_rows": 0.5})})
 
     def answer(worker: str, unit: Unit, attempt: int) -> Message:
-        Storage.open(spec.output.url).write_bytes(unit.output_name, b"")  # as a worker leaves it: the next run looks
         return done(worker, unit, num_errors=errors)
 
     first = go(limited, ScriptedPool(answer))
@@ -220,7 +226,7 @@ def test_a_lost_worker_is_replaced_and_its_units_done_by_others(spec: JobSpec) -
 
 def test_workers_that_are_lost_one_after_another_end_the_run(spec: JobSpec) -> None:
     pool = ScriptedPool(done, on_load=lambda worker: Lost(worker=worker, reason="out of memory"))
-    with pytest.raises(WorkerError, match=f"{module.MAX_LOST_WORKERS} workers were lost in a row; the last: out of"):
+    with pytest.raises(WorkerError, match=f"{MAX_LOST_WORKERS} workers were lost in a row; the last: out of"):
         go(spec, pool)
     (record,) = folder.runs(Storage.open(spec.output.url))
     assert (record.state, record.exit_code) == ("failed", 1)
@@ -283,7 +289,6 @@ def test_a_file_that_changed_while_it_was_to_be_read_is_done_by_the_next_run(spe
     def answer(worker: str, unit: Unit, attempt: int) -> Message:
         if unit.pieces[0].file.url.endswith("1.txt"):
             return failed(worker, unit, FileChanged("1.txt is not the file that was planned"))
-        Storage.open(spec.output.url).write_bytes(unit.output_name, b"")
         return done(worker, unit)
 
     assert go(spec, ScriptedPool(answer)).exit_code == 3

@@ -11,7 +11,7 @@ from rich.console import Console, RenderableType
 from jobs.reports import status_report, verification_report
 from pipeline import output as layout
 from pipeline.errors import InputNotFound
-from pipeline.ledger import split
+from pipeline.cutting import by_piece
 from pipeline.output import Quarantined
 from pipeline.status import STALE_AFTER_S, read_status
 from pipeline.storage import Storage
@@ -90,7 +90,7 @@ def test_quarantine_is_told_with_its_place(folder: LabelledFolder) -> None:
 
 def test_a_unit_cut_for_a_bad_file_counts_by_its_parts(folder: LabelledFolder) -> None:
     folder.part(3).unlink()
-    good, _ = split(folder.units[3])
+    good, _ = by_piece(folder.units[3])
     folder.write_part(good)
     status = read_status(folder.output)
     assert (status.num_units, status.num_committed, status.num_missing) == (5, 4, 1)

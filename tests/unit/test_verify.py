@@ -11,7 +11,7 @@ import pytest
 
 from pipeline import output as layout
 from pipeline.errors import InputNotFound
-from pipeline.ledger import split
+from pipeline.cutting import by_piece
 from pipeline.output import Quarantined
 from pipeline.plans import write_plan
 from pipeline.storage import Storage
@@ -127,7 +127,7 @@ def _no_result_for_a_text(folder: LabelledFolder) -> None:
 
 
 def _unit_and_its_part(folder: LabelledFolder) -> None:
-    folder.write_part(split(folder.units[3])[1])
+    folder.write_part(by_piece(folder.units[3])[1])
 
 
 def _planned_twice(folder: LabelledFolder) -> None:
@@ -189,7 +189,7 @@ def test_what_is_in_quarantine_is_not_missing(folder: LabelledFolder) -> None:
 
 def test_a_unit_cut_for_a_bad_file_counts_by_its_parts(folder: LabelledFolder) -> None:
     folder.part(3).unlink()
-    good, bad = split(folder.units[3])
+    good, bad = by_piece(folder.units[3])
     folder.write_part(good)
     assert failed(verify_output(folder.output)) == {"complete", "success"}
     layout.write_quarantined(
