@@ -16,7 +16,7 @@ from tests.support.finished import assert_alike, rows_of
 PATIENCE_S = 300.0  # for a round
 MOST_RUNS = 15
 PROXY_RATE = 0.03  # of all requests have a fault of their own
-NUM_UNITS = 60  # about
+NUM_UNITS = 42  # about
 # Fault -> how often, against the others.
 FAULTS = {
     "SIGKILL worker": 4,

@@ -5,6 +5,8 @@ The schemas hold the fields that we use, strictly: an unknown field is more like
 
 import json
 import re
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,7 @@ import ray
 import yaml
 
 from jobs.spec import JobSpec
+from pipeline.actor import GRACE_S, NOTICE_S
 
 ROOT = Path(__file__).parents[2]
 INFRA = ROOT / "infra"
@@ -65,6 +68,7 @@ PORTLESS_CONTAINER = strict(
         "args": each(TEXT),
         "envFrom": each(strict({"secretRef": strict({"name": TEXT})})),
         "volumeMounts": each(strict({"name": TEXT, "mountPath": TEXT, "readOnly": {"type": "boolean"}})),
+        "lifecycle": strict({"preStop": strict({"exec": strict({"command": each(TEXT)})})}),
     },
 )
 POD = strict(
@@ -80,6 +84,7 @@ POD = strict(
         "tolerations": each(strict({"key": TEXT, "operator": one_of("Exists", "Equal"), "effect": TEXT})),
         "restartPolicy": one_of("Never", "OnFailure"),
         "serviceAccountName": TEXT,
+        "terminationGracePeriodSeconds": {"type": "integer", "minimum": 1},
     },
 )
 POD_TEMPLATE = strict({"spec": POD})
@@ -248,6 +253,26 @@ def test_the_job_on_kubernetes_is_valid_and_fits_its_cluster() -> None:
     assert (group["minReplicas"], group["maxReplicas"]) == (spec.workers.min, spec.workers.max)
     assert container["resources"]["requests"]["nvidia.com/gpu"] == spec.workers.gpus
     assert int(container["resources"]["requests"]["cpu"]) == spec.workers.cpus
+
+
+def test_workers_have_time_to_hand_back_what_they_have_before_their_pod_goes() -> None:
+    (ray_job,) = documents("kuberay/rayjob.yaml")
+    (group,) = ray_job["spec"]["rayClusterSpec"]["workerGroupSpecs"]
+    pod = group["template"]["spec"]
+    assert pod["terminationGracePeriodSeconds"] > GRACE_S + 2 * NOTICE_S
+    command = pod["containers"][0]["lifecycle"]["preStop"]["exec"]["command"]
+    # A process that is called like a worker gets the signal, and the command waits until it is gone.
+    code = (
+        "import signal, sys, time; signal.signal(15, lambda *_: sys.exit(7)); print('up', flush=True); time.sleep(60)"
+    )
+    like_a_worker = ["ray::Worker-in-a-test", "-c", code]
+    with subprocess.Popen(like_a_worker, executable=sys.executable, stdout=subprocess.PIPE) as worker:
+        assert worker.stdout is not None
+        assert worker.stdout.readline() == b"up\n"
+        command = [part.replace("ray::Worker", like_a_worker[0]) for part in command]
+        with subprocess.Popen(command) as hook:
+            assert worker.wait(timeout=30) == 7
+            assert hook.wait(timeout=30) == 0
 
 
 def test_names_on_kubernetes_agree() -> None:
