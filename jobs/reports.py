@@ -23,6 +23,9 @@ if TYPE_CHECKING:  # `verify` brings in torch, which `status` should not wait fo
 
 # How the ranges of these formats are counted; those of the others are bytes.
 COUNTED = {"parquet": "row groups", "arrow": "record batches", "arrow-stream": "record batches"}
+MAX_QUARANTINE = 10  # entries shown
+MAX_RUNS = 5
+MAX_DELETABLE = 10
 STATES = {
     "done": ("done", "bold green"),
     "running": ("running", "bold cyan"),
@@ -97,7 +100,7 @@ def status_report(status: OutputStatus) -> RenderableType:
     """How far a job is."""
     state, style = STATES[status.state]
     bar = Table.grid(padding=(0, 1))
-    done = status.num_committed + status.num_quarantined
+    done = status.num_units - status.num_missing
     progress = f"{count(done)}/{count(status.num_units)} units ({share(done, status.num_units)})"
     bar.add_row(
         "  ", ProgressBar(total=max(status.num_units, 1), completed=done, width=40), Text(progress, style="bold")
@@ -107,10 +110,17 @@ def status_report(status: OutputStatus) -> RenderableType:
     facts.add_row("committed", count(status.num_committed), rows)
     if status.num_missing:
         facts.add_row("to do", count(status.num_missing), "")
-    if status.num_quarantined:
-        facts.add_row("quarantine", Text(count(status.num_quarantined), style="red"), "units that could not be done")
-    if status.num_bad_files:
-        facts.add_row("bad files", Text(count(status.num_bad_files), style="red"), "could not be read")
+    for number, what in (
+        (status.num_quarantined, "units that could not be done"),
+        (status.num_quarantined_rows, "rows that could not be done"),
+        (status.num_bad_files, "files that could not be read"),
+    ):
+        if number:
+            facts.add_row("quarantine", Text(count(number), style="red"), what)
+    if status.num_gone_files:
+        facts.add_row("gone", count(status.num_gone_files), "files no longer in the input; their rows are still here")
+    if status.num_leftovers:
+        facts.add_row("leftovers", count(status.num_leftovers), "writes begun and not finished; a run removes old ones")
     if status.last_run is not None:
         for name, fact in _last_run(status.last_run, status):
             facts.add_row(name, "", fact)
@@ -122,9 +132,30 @@ def status_report(status: OutputStatus) -> RenderableType:
     ]
     if status.last_run is not None and status.last_run.reason:
         lines.append(Text(f"  {one_line(status.last_run.reason, 500)}", style="yellow"))
-    if status.num_quarantined or status.num_bad_files:
-        lines.append(Text(f"  reasons     {status.output_url}/_shardmill/quarantine/", style="red"))
+    lines += _earlier_runs(status)
+    if status.quarantine:
+        lines.append(Text(f"\n  in quarantine; shardmill retry {status.output_url} tries it again", style="red"))
+        lines += [Text(f"  ✗ {record.place or record.name}: {one_line(record.reason, 300)}")
+                  for record in status.quarantine[:MAX_QUARANTINE]]  # fmt: skip
+    if len(status.quarantine) > MAX_QUARANTINE:
+        rest = count(len(status.quarantine) - MAX_QUARANTINE)
+        lines.append(Text(f"  … and {rest} more in {status.output_url}/_shardmill/quarantine/", style="dim"))
     return Group(*lines)
+
+
+def _earlier_runs(status: OutputStatus) -> list[Text]:
+    """How the runs before the last one ended, the latest first."""
+    earlier = status.runs[:-1][::-1]
+    lines = []
+    for run in earlier[:MAX_RUNS]:
+        ended = "stopped without a word" if run.state == "running" else run.state
+        began = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(run.started_at))
+        reason = f": {one_line(run.reason, 120)}" if run.reason else ""
+        did = f"{plural(run.num_units_committed, 'unit')}, {plural(run.num_rows, 'row')} in {duration(run.seconds)}"
+        lines.append(Text(f"  before      {began}  {ended} · {did}{reason}", style="dim"))
+    if len(earlier) > MAX_RUNS:
+        lines.append(Text(f"              and {plural(len(earlier) - MAX_RUNS, 'earlier run')}", style="dim"))
+    return lines
 
 
 def _last_run(run: RunSummary, status: OutputStatus) -> Iterator[tuple[str, str]]:
@@ -140,7 +171,12 @@ def _last_run(run: RunSummary, status: OutputStatus) -> Iterator[tuple[str, str]
         yield "", f"last heartbeat {duration(status.heartbeat_age_s or 0.0)} ago"
 
 
-MARKS = {"passed": ("✓", "green"), "failed": ("✗", "bold red"), "skipped": ("–", "dim")}
+MARKS = {
+    "passed": ("✓", "green"),
+    "failed": ("✗", "bold red"),
+    "noted": ("!", "yellow"),
+    "skipped": ("–", "dim"),
+}
 
 
 def verification_report(found: Verification, output_url: str) -> RenderableType:
@@ -158,8 +194,14 @@ def verification_report(found: Verification, output_url: str) -> RenderableType:
         line
         for check in found.checks
         if check.num_problems
-        for line in (Text(f"\n✗ {check.name}", style="bold red"), *_problems(check))
-    ]
+        for line in (Text(f"\n{MARKS[check.outcome][0]} {check.name}", style=MARKS[check.outcome][1]),
+                     *_problems(check))
+    ]  # fmt: skip
+    if found.may_be_deleted:
+        problems.append(Text(f"\nmay be deleted: {plural(len(found.may_be_deleted), 'file')}", style="yellow"))
+        problems += [Text(f"  {path}") for path in found.may_be_deleted[:MAX_DELETABLE]]
+        if len(found.may_be_deleted) > MAX_DELETABLE:
+            problems.append(Text(f"  … and {count(len(found.may_be_deleted) - MAX_DELETABLE)} more", style="dim"))
     counts = [
         plural(found.num_units, "unit"),
         plural(found.num_rows, "row"),
@@ -175,6 +217,8 @@ def verification_report(found: Verification, output_url: str) -> RenderableType:
 
 
 def _outcome(check: Check) -> Text:
+    if check.num_problems and check.is_news:
+        return Text("work for the next run", style="yellow")
     if check.num_problems:
         return Text(plural(check.num_problems, "problem"), style="red")
     return Text(one_line(check.remark, 200))

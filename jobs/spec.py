@@ -108,7 +108,8 @@ class JobSpec(Options):
         for section in _STORED:
             values[section]["storage"] = _without_redacted(values[section]["storage"])
         values["input"]["url"] = [_anywhere(url) for url in values["input"]["url"]]
-        values["output"]["url"] = _anywhere(values["output"]["url"])
+        # A later retry removes nothing, whatever this run was allowed to.
+        values["output"] |= {"url": _anywhere(values["output"]["url"]), "prune": False, "overwrite": False}
         if Path(values["model"]["path"]).exists() or "://" in values["model"]["path"]:  # else a Hub id
             values["model"]["path"] = _anywhere(values["model"]["path"])
         return yaml.safe_dump(values, sort_keys=False, allow_unicode=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pipeline.plans import read_plans
 from pipeline.resume import Progress
@@ -61,8 +61,13 @@ def changes(output: Storage, progress: Progress, files: Sequence[InputFile], *, 
     )
 
 
-def unreadable_before(progress: Progress, files: Sequence[InputFile]) -> Changes:
-    """What is planned to try again the files that could not be planned."""
+def unreadable_before(output: Storage, progress: Progress, files: Sequence[InputFile]) -> Changes:
+    """What there is to plan when nothing is to be done but to try again the files that could not be planned."""
     bad = {record.name: (record.urls[0], record.fingerprints[0]) for record in progress.bad_files()}
-    to_plan = [file for file in files if (file.url, file.fingerprint) in bad.values()]
-    return Changes(to_plan=to_plan, superseded=[], num_gone=0, num_pruned=0, settled=list(bad))
+    return replace(
+        changes(output, progress, files),
+        to_plan=[file for file in files if (file.url, file.fingerprint) in bad.values()],
+        superseded=[],
+        num_pruned=0,
+        settled=list(bad),
+    )

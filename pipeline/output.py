@@ -18,11 +18,12 @@ import re
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import xxhash
+from pydantic import TypeAdapter, ValidationError
 
-from pipeline.errors import CommitConflict, OutputConflict
+from pipeline.errors import CommitConflict, OutputConflict, StorageError
 from pipeline.events import RunSummary
 from pipeline.leftovers import remove_leftovers
 from pipeline.storage import Storage
@@ -56,8 +57,8 @@ class Quarantined:
     attempts: int
     at: float  # seconds since the epoch
     place: str = ""  # where it lies, for a person: the first file, and which part or which rows of it
-    first_row: int | None = None  # of a unit that is a range of rows: of the rows that `place` names before them,
-    stop_row: int | None = None  # these; a single bad row has the next number here
+    first_row: int | None = None  # of a unit that is a range of rows: these, counted from where `place` says
+    stop_row: int | None = None  # of a single row the next one; None to the end
 
     @property
     def is_file(self) -> bool:
@@ -65,14 +66,15 @@ class Quarantined:
         return self.name.startswith(FILE_PREFIX)
 
     @property
-    def num_rows(self) -> int | None:
-        """Of a range of rows, how many."""
-        return None if self.first_row is None or self.stop_row is None else self.stop_row - self.first_row
+    def is_row(self) -> bool:
+        """Whether this is a single row, found by cutting its unit: the others of the unit are done."""
+        # The last part of a unit is open, for rows that nobody has counted; it too was cut until one was left.
+        return self.first_row is not None and self.stop_row in (None, self.first_row + 1)
 
     @classmethod
     def of_unit(cls, unit: Unit, *, attempts: int, reason: str) -> Quarantined:
         """The record of a unit that is given up now."""
-        is_range = unit.stop_row is not None
+        is_range = unit.first_row > 0 or unit.stop_row is not None
         return cls(
             name=unit.name,
             urls=tuple(piece.file.url for piece in unit.pieces),
@@ -108,7 +110,7 @@ def _place(unit: Unit) -> str:
         place += f" from {unit_of} {piece.start}" if piece.start else ""
         place += f" and {len(unit.pieces) - 1} more files" if len(unit.pieces) > 1 else ""
     if unit.stop_row is None:
-        return place
+        return f"{place}, row {unit.first_row} and those after it" if unit.first_row else place
     if unit.stop_row - unit.first_row == 1:
         return f"{place}, row {unit.first_row}"
     return f"{place}, rows {unit.first_row} to {unit.stop_row - 1}"
@@ -169,7 +171,7 @@ def clear(output: Storage) -> None:
         OutputConflict: part files are there that we did not write; nothing has been removed.
     """
     parts = [entry.path for entry in output.list(PART_PREFIX, max_depth=1)]
-    strangers = [path for path in parts if not _OUR_PART.fullmatch(path)]
+    strangers = [path for path in parts if not is_our_part(path)]
     if strangers:
         raise OutputConflict(
             f"{output.url} holds {strangers[0]}, which shardmill did not write: whoever reads the folder would take it "
@@ -185,6 +187,16 @@ def clear(output: Storage) -> None:
     remove_leftovers(output)
 
 
+def is_our_part(path: str) -> bool:
+    """Whether a path in the folder has the name of a part file of ours."""
+    return _OUR_PART.fullmatch(path) is not None
+
+
+def identity(output: Storage) -> str:
+    """A digest of what decides the results of the job that has the folder: another job has another."""
+    return xxhash.xxh3_64_hexdigest(json.dumps(_flat(read_job(output)), sort_keys=True).encode())
+
+
 def _flat(job: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """Dotted keys, without those that decide no row's result."""
     flat: dict[str, Any] = {}
@@ -198,8 +210,7 @@ def _flat(job: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 def read_job(output: Storage) -> dict[str, Any]:
     """What `claim` wrote."""
-    job: dict[str, Any] = json.loads(output.read_bytes(JOB))
-    return job
+    return _read(output, JOB, _JOB)
 
 
 def committed(output: Storage) -> Iterator[str]:
@@ -212,9 +223,7 @@ def committed(output: Storage) -> Iterator[str]:
 def quarantined(output: Storage) -> Iterator[Quarantined]:
     """Everything that was given up."""
     for entry in output.list(QUARANTINE):
-        record = json.loads(output.read_bytes(entry.path))
-        record["urls"], record["fingerprints"] = tuple(record["urls"]), tuple(record["fingerprints"])
-        yield Quarantined(**record)
+        yield _read(output, entry.path, _QUARANTINED)
 
 
 def quarantine_path(name: str) -> str:
@@ -241,5 +250,22 @@ def write_run(output: Storage, summary: RunSummary) -> None:
 
 def runs(output: Storage) -> list[RunSummary]:
     """All runs, oldest first."""
-    summaries = [RunSummary(**json.loads(output.read_bytes(entry.path))) for entry in output.list(RUNS)]
+    summaries = [_read(output, entry.path, _RUN) for entry in output.list(RUNS)]
     return sorted(summaries, key=lambda summary: summary.started_at)
+
+
+_JOB = TypeAdapter(dict[str, Any])
+_QUARANTINED = TypeAdapter(Quarantined)
+_RUN = TypeAdapter(RunSummary)
+
+Record = TypeVar("Record")
+
+
+def _read(output: Storage, path: str, kind: TypeAdapter[Record]) -> Record:
+    try:
+        return kind.validate_json(output.read_bytes(path))
+    except ValidationError as error:
+        raise StorageError(
+            f"{output.url_of(path)} is damaged: it is not the record that shardmill wrote. Restore it from a copy; "
+            "records of runs and of what is in quarantine may be removed instead."
+        ) from error

@@ -87,7 +87,11 @@ def run(
             storage.write_bytes(folder.SPEC, spec.encode())
         number = num_plans(storage)  # asked first: a plan that somebody writes meanwhile is then in the way of ours
         progress = Progress.of(storage)
-        changed = unreadable_before(progress, files) if retry else changes(storage, progress, files, prune=output.prune)
+        changed = (
+            unreadable_before(storage, progress, files)
+            if retry
+            else changes(storage, progress, files, prune=output.prune)
+        )
         _plan(storage, changed, source, size, number)
         current = Driver(run_id, storage, lease, workers, limits, on_event or (lambda event: None))
         return current.to_its_end(lambda: make_pool(recipe, workers), files=files, changed=changed, retry=retry)

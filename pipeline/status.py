@@ -6,9 +6,9 @@ import time
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from pipeline.errors import InputNotFound
+from pipeline.errors import InputNotFound, StorageError
 from pipeline.events import RunSummary
-from pipeline.output import FILE_PREFIX, JOB, SPEC, SUCCESS, read_job, runs
+from pipeline.output import JOB, SPEC, SUCCESS, Quarantined, read_job, runs
 from pipeline.resume import Progress, all_units
 from pipeline.storage import Storage
 
@@ -26,11 +26,18 @@ class OutputStatus:
     state: State
     num_units: int  # in all plans
     num_committed: int  # of them
-    num_quarantined: int  # of them
+    num_quarantined: int  # of them, as far as they are not single rows
+    num_quarantined_rows: int  # rows in quarantine on their own, whose neighbours are committed
     num_bad_files: int  # in quarantine: files that could not be planned
+    quarantine: tuple[Quarantined, ...]  # all of it, with place and reason
     num_rows: int | None  # in committed units, if the plans tell
-    last_run: RunSummary | None
+    runs: tuple[RunSummary, ...]  # oldest first
+    num_leftovers: int | None  # files and uploads that killed writers have begun; None where the store does not tell
     heartbeat_age_s: float | None  # since the last run wrote its record
+
+    @property
+    def last_run(self) -> RunSummary | None:
+        return self.runs[-1] if self.runs else None
 
     @property
     def num_gone_files(self) -> int:
@@ -39,7 +46,7 @@ class OutputStatus:
 
     @property
     def num_missing(self) -> int:
-        return self.num_units - self.num_committed - self.num_quarantined
+        return self.num_units - self.num_committed - self.num_quarantined - self.num_quarantined_rows
 
 
 def read_status(output: Storage, *, now: float | None = None) -> OutputStatus:
@@ -54,16 +61,17 @@ def read_status(output: Storage, *, now: float | None = None) -> OutputStatus:
     """
     job = read_output_job(output)
     progress = Progress.of(output)
-    num_units = num_committed = num_quarantined = 0
+    num_units = num_committed = num_quarantined = num_single_rows = 0
     num_rows: int | None = 0
     for unit in all_units(output, progress):
         num_units += 1
         if progress.is_committed(unit.name):
             num_committed += 1
             num_rows = None if num_rows is None or unit.num_rows is None else num_rows + unit.num_rows
-        elif progress.is_over(unit):
-            num_quarantined += 1
-    history = runs(output)
+        elif (record := progress.quarantined.get(unit.name)) is not None:
+            num_quarantined += not record.is_row
+            num_single_rows += record.is_row
+    history = tuple(runs(output))
     last_run = history[-1] if history else None
     age_s = None if last_run is None else (time.time() if now is None else now) - last_run.updated_at
     return OutputStatus(
@@ -73,9 +81,12 @@ def read_status(output: Storage, *, now: float | None = None) -> OutputStatus:
         num_units=num_units,
         num_committed=num_committed,
         num_quarantined=num_quarantined,
-        num_bad_files=sum(name.startswith(FILE_PREFIX) for name in progress.quarantined),
+        num_quarantined_rows=num_single_rows,
+        num_bad_files=len(progress.bad_files()),
+        quarantine=tuple(sorted(progress.quarantined.values(), key=lambda record: record.name)),
         num_rows=num_rows,
-        last_run=last_run,
+        runs=history,
+        num_leftovers=_num_leftovers(output),
         heartbeat_age_s=age_s,
     )
 
@@ -104,6 +115,13 @@ def read_spec(output: Storage) -> str:
     if not output.exists(SPEC):
         raise InputNotFound(f"{output.url} has no {SPEC}: run the job once more with its file, which puts it there.")
     return output.read_bytes(SPEC).decode()
+
+
+def _num_leftovers(output: Storage) -> int | None:
+    try:
+        return sum(1 for _ in output.leftovers())
+    except StorageError:
+        return None
 
 
 def _state(last_run: RunSummary | None, age_s: float | None, *, finished: bool) -> State:

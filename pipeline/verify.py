@@ -1,11 +1,13 @@
 """Proves on an output folder what always holds: every row is there once, in order, with the columns that were kept.
 
-Part files and input are read side by side, a batch at a time; of the folder only the names of its parts are held.
+Part files and input are read side by side, a batch at a time; of the folder only the names of its parts are held, and
+of the input as it is now the names of its files.
 """
 
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -14,22 +16,26 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+import yaml
 
+from pipeline.changes import changes
 from pipeline.engine import EMPTY_TEXT, NULL_TEXT
-from pipeline.errors import FileUnreadable, InputNotFound, StorageNotFound
-from pipeline.cutting import parent
-from pipeline.output import FILE_PREFIX, METADATA_KEY, PART_PREFIX, PART_SUFFIX, SUCCESS
+from pipeline.errors import FileUnreadable, InputNotFound, ShardmillError, StorageNotFound
+from pipeline.leftovers import LEFTOVER_AGE_S
+from pipeline.listing import list_files
+from pipeline.options import InputOptions
+from pipeline.output import METADATA_KEY, SPEC, SUCCESS, is_our_part
 from pipeline.plans import read_plans
-from pipeline.reader import RawBatch, read_piece
+from pipeline.reader import RawBatch, read_unit
 from pipeline.resume import Progress
 from pipeline.status import read_output_job
 from pipeline.storage import Storage
-from pipeline.units import Piece, Unit
+from pipeline.units import Unit, part_name
 
 BATCH_ROWS = 4096
 MAX_PROBLEMS = 10  # told of each check; all are counted
 
-Outcome = Literal["passed", "failed", "skipped"]
+Outcome = Literal["passed", "failed", "noted", "skipped"]
 
 
 @dataclass(slots=True, kw_only=True)
@@ -42,11 +48,12 @@ class Check:
     num_problems: int = 0
     problems: list[str] = field(default_factory=list)
     remark: str = ""  # why it could not be checked, or not for all
+    is_news: bool = False  # about what has come since: a problem here is work for the next run, and no fault
 
     @property
     def outcome(self) -> Outcome:
         if self.num_problems:
-            return "failed"
+            return "noted" if self.is_news else "failed"
         return "skipped" if self.remark and not self.num_checked else "passed"
 
     def fail(self, problem: str) -> None:
@@ -75,18 +82,22 @@ class Verification:
     success: Check = field(
         default_factory=lambda: Check(name="_SUCCESS is there when all is done, and only then", of="file")
     )
+    current: Check = field(
+        default_factory=lambda: Check(name="the input has nothing new since it was planned", of="file", is_news=True)
+    )
+    may_be_deleted: list[str] = field(default_factory=list)  # paths in the folder that no reader needs
     num_units: int = 0
     num_compared: int = 0  # units whose rows were compared with the input's
     num_rows: int = 0
     num_empty: int = 0
     num_errors: int = 0
-    num_quarantined: int = 0
+    num_quarantined: int = 0  # units, and rows on their own
     num_bad_files: int = 0  # in quarantine without a unit: they could not be planned
 
     @property
     def checks(self) -> tuple[Check, ...]:
         return (self.planned, self.complete, self.owned, self.whole, self.counts, self.order, self.results,
-                self.errors, self.success)  # fmt: skip
+                self.errors, self.success, self.current)  # fmt: skip
 
     @property
     def passed(self) -> bool:
@@ -139,13 +150,17 @@ def verify_output(
             elif progress.is_over(unit):
                 found.num_quarantined += 1
         on_unit()
-    found.num_bad_files = sum(name.startswith(FILE_PREFIX) for name in progress.quarantined)
+    found.num_bad_files = len(progress.bad_files())
     if source is not None and found.whole.num_checked and not found.num_compared and found.counts.remark:
         raise InputNotFound(f"{found.counts.remark}. --quick checks what the output says of itself.")
-    _check_strays(found, strays)
+    _check_strays(found, strays, progress.outdated)
     _check_success(found, output)
+    old = time.time() - LEFTOVER_AGE_S
+    found.may_be_deleted += [output.url_of(left.path) for left in output.leftovers() if left.begun_at < old]
+    if source is not None:
+        _check_news(found.current, output, progress, source)
     if quick:
-        for check in (found.order, found.results, found.errors):
+        for check in (found.order, found.results, found.errors, found.current):
             check.remark = "not read, as --quick asks"
     elif not keep:
         found.order.remark = "the job keeps no column that could tell"
@@ -164,15 +179,39 @@ def _check_ranges(check: Check, unit: Unit, next_starts: dict[tuple[str, str], i
         next_starts[version] = piece.stop
 
 
-def _check_strays(found: Verification, strays: Collection[str]) -> None:
+def _check_strays(found: Verification, strays: Collection[str], outdated: Collection[str]) -> None:
     """`strays` are the names left over when every unit has found its part."""
     found.owned.num_checked = found.whole.num_checked + len(strays)  # all part files that there are
+    doubled = set(outdated)
     for name in sorted(strays):
-        file = f"{PART_PREFIX}{name}{PART_SUFFIX}"
-        if parent(name) != name:
-            found.owned.fail(f"{file}: its rows are in {PART_PREFIX}{parent(name)}{PART_SUFFIX} too")
+        file = part_name(name)
+        if name in doubled:
+            found.owned.fail(f"{file}: its rows are outdated, or in other parts too; the next run removes it")
         else:
             found.owned.fail(f"{file}: no plan has such a unit")
+        if is_our_part(file):
+            found.may_be_deleted.append(file)
+
+
+def _check_news(check: Check, output: Storage, progress: Progress, source: _Source) -> None:
+    """The input as it is now next to the plans."""
+    if not output.exists(SPEC):
+        check.remark = f"the folder has no {SPEC}, which says where the input lies"
+        return
+    try:
+        given = yaml.safe_load(output.read_bytes(SPEC))["input"]
+        options = InputOptions(**given | {"storage": given["storage"] | source.storage})
+        files = list(list_files(options))
+    except (ShardmillError, yaml.YAMLError, KeyError, TypeError, ValueError) as error:
+        why = str(error) if isinstance(error, ShardmillError) else f"{SPEC} is damaged"
+        check.remark = f"the input cannot be listed: {why}".rstrip(".")
+        return
+    changed = changes(output, progress, files)
+    check.num_checked = len(files)
+    for file in changed.to_plan:
+        check.fail(f"{file.url}: new or changed since it was planned; the next run takes it in")
+    if changed.num_gone:
+        check.fail(f"planned and no longer there: {changed.num_gone} files; the rows stay, --prune removes them")
 
 
 def _check_success(found: Verification, output: Storage) -> None:
@@ -204,7 +243,7 @@ def _check_footer(found: Verification, unit: Unit, part: pq.ParquetFile, keep: S
         wrong.append(f"is of unit {record.get('unit')}" if record else "was not written by shardmill")
     elif record.get("num_rows") != num_rows:
         wrong.append(f"says {record.get('num_rows')} rows and has {num_rows}")
-    elif [_range(piece) for piece in unit.pieces] != record.get("pieces"):
+    elif _ranges(unit) != (record.get("pieces"), record.get("rows", [0, None])):
         wrong.append("was made from other input ranges than the plan says")
     missing = [name for name in (*keep, "error") if name not in part.schema_arrow.names]
     if missing:
@@ -215,11 +254,16 @@ def _check_footer(found: Verification, unit: Unit, part: pq.ParquetFile, keep: S
     found.num_rows += num_rows
     found.num_empty += record.get("num_empty", 0)
     found.num_errors += record.get("num_errors", 0)
-    if unit.num_rows is not None:
-        found.counts.expect(
-            num_rows == unit.num_rows, f"{unit.output_name}: {num_rows} rows, planned were {unit.num_rows}"
-        )
+    expected = _num_rows(unit)
+    if expected is not None:
+        found.counts.expect(num_rows == expected, f"{unit.output_name}: {num_rows} rows, planned were {expected}")
     return record
+
+
+def _num_rows(unit: Unit) -> int | None:
+    """Rows of a unit, also of one that is some of its piece's; None where that cannot be told."""
+    stop = unit.num_rows if unit.stop_row is None else unit.stop_row
+    return None if stop is None else stop - unit.first_row
 
 
 def _own_record(part: pq.ParquetFile) -> dict[str, Any]:
@@ -231,8 +275,13 @@ def _own_record(part: pq.ParquetFile) -> dict[str, Any]:
     return record if isinstance(record, dict) else {}
 
 
-def _range(piece: Piece) -> dict[str, Any]:
-    return {"url": piece.file.url, "fingerprint": piece.file.fingerprint, "start": piece.start, "stop": piece.stop}
+def _ranges(unit: Unit) -> tuple[list[dict[str, Any]], list[int | None]]:
+    """What a unit is made of, as its part's own record says it."""
+    pieces = [
+        {"url": piece.file.url, "fingerprint": piece.file.fingerprint, "start": piece.start, "stop": piece.stop}
+        for piece in unit.pieces
+    ]
+    return pieces, [unit.first_row, unit.stop_row]
 
 
 def _check_rows(
@@ -302,16 +351,15 @@ def _input_rows(unit: Unit, source: _Source, kept: pa.Schema) -> Iterator[pa.Rec
     """The kept columns of a unit's input, in the types of its part, and which rows have no text or cannot be parsed."""
     texts = [name for name in (source.text, source.text_pair) if name is not None and name not in kept.names]
     schema = pa.schema([*kept, *((name, pa.string()) for name in texts)])
-    for piece in unit.pieces:
-        for batch in read_piece(
-            piece,
-            text=source.text,
-            text_pair=source.text_pair,
-            keep=kept.names,
-            schema=schema,
-            storage_options=source.storage,
-        ):
-            yield _with_marks(batch)
+    for batch in read_unit(
+        unit,
+        text=source.text,
+        text_pair=source.text_pair,
+        keep=kept.names,
+        schema=schema,
+        storage_options=source.storage,
+    ):
+        yield _with_marks(batch)
 
 
 def _with_marks(batch: RawBatch) -> pa.RecordBatch:

@@ -71,6 +71,7 @@ class LabelledFolder:
                 {"url": p.file.url, "fingerprint": p.file.fingerprint, "start": p.start, "stop": p.stop}
                 for p in unit.pieces
             ],
+            "rows": [unit.first_row, unit.stop_row],
         }
         writer.close(told | record)
         self.output.put_file(writer.path, unit.output_name, exclusive=False)
@@ -107,6 +108,8 @@ def labelled_folder(root: Path) -> LabelledFolder:
         "task": {"type": "classify"},
     }
     folder.output.write_bytes(layout.JOB, json.dumps(job).encode())
+    source = {"url": [str(root / "*.parquet")], "storage": {}}
+    folder.output.write_bytes(layout.SPEC, json.dumps({"input": source}).encode())
     write_plan(folder.output, 0, folder.units)
     for unit in folder.units:
         folder.write_part(unit)

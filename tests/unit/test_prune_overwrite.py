@@ -58,6 +58,8 @@ def test_files_that_are_gone_are_told_and_keep_their_rows(spec: JobSpec, tmp_pat
     )
     assert parts(spec) == before
     assert read_status(Storage.open(spec.output.url)).num_gone_files == 1
+    go(spec, retry=True)
+    assert read_status(Storage.open(spec.output.url)).num_gone_files == 1
 
 
 def test_prune_removes_their_rows_and_no_others(spec: JobSpec, tmp_path: Path) -> None:
@@ -153,6 +155,7 @@ def test_another_job_is_refused_with_the_difference_and_what_to_do(spec: JobSpec
 def test_overwrite_replaces_another_job_and_leaves_strangers_files(spec: JobSpec) -> None:
     go(spec, refuses=lambda name: FileUnreadable("damaged") if name == "1.txt" else None)
     out = Path(spec.output.url)
+    theirs = set(parts(spec))
     (out / "README.md").write_text("mine")
     (out / "more").mkdir()
     (out / "more" / "part-0.parquet").write_text("mine too")
@@ -160,6 +163,7 @@ def test_overwrite_replaces_another_job_and_leaves_strangers_files(spec: JobSpec
     assert (end.exit_code, end.num_units_done_before, end.num_units_committed) == (0, 0, 3)
     output = Storage.open(spec.output.url)
     assert verify_output(output).passed
+    assert theirs.isdisjoint(parts(spec))  # should a worker of that job still be alive: it commits none of ours
     assert "scores" in pq.read_schema(next(out.glob("part-*"))).names
     assert (out / "README.md").read_text() == "mine"
     assert (out / "more" / "part-0.parquet").exists()

@@ -188,6 +188,8 @@ def test_the_job_is_kept_without_secrets_and_read_from_any_folder(
     assert read.input.storage == {"key": "given", "endpoint_url": "http://s3"}
     assert (read.output.url, read.model.path) == ("elsewhere", "org/name")
     assert JobSpec.from_kept(kept, output_url="o").identity() == secret.identity()
+    allowed = secret.model_copy(update={"output": secret.output.model_copy(update={"prune": True, "overwrite": True})})
+    assert allowed.kept() == kept
 
 
 def test_a_folder_without_a_job_says_what_to_do(spec: JobSpec, tmp_path: Path) -> None:
@@ -210,7 +212,9 @@ def test_what_is_in_quarantine_has_its_place() -> None:
     file = InputFile(url="s3://b/a.parquet", format="parquet", size_bytes=9, fingerprint="f")
     lines = InputFile(url="s3://b/a.jsonl", format="jsonl", size_bytes=9, fingerprint="f")
     row = record(7, 8, Piece(file=file))
-    assert (row.place, row.first_row, row.num_rows) == ("s3://b/a.parquet, row 7", 7, 1)
+    assert (row.place, row.first_row, row.is_row) == ("s3://b/a.parquet, row 7", 7, True)
     assert record(0, 4, Piece(file=lines, start=100)).place == "s3://b/a.jsonl from byte 100, rows 0 to 3"
     whole = record(0, None, Piece(file=file, start=2), Piece(file=lines))
-    assert (whole.place, whole.num_rows) == ("s3://b/a.parquet from row group 2 and 1 more files", None)
+    assert (whole.place, whole.is_row) == ("s3://b/a.parquet from row group 2 and 1 more files", False)
+    last = record(9, None, Piece(file=lines))
+    assert (last.place, last.is_row) == ("s3://b/a.jsonl, row 9 and those after it", True)

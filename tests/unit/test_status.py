@@ -1,7 +1,11 @@
 """`status` tells how far a job is, from its output folder alone; and how that and a verification look on screen."""
 
 import io
+import os
+import re
+import shutil
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +14,8 @@ from rich.console import Console, RenderableType
 
 from jobs.reports import status_report, verification_report
 from pipeline import output as layout
-from pipeline.errors import InputNotFound
 from pipeline.cutting import by_piece
+from pipeline.errors import InputNotFound
 from pipeline.output import Quarantined
 from pipeline.status import STALE_AFTER_S, read_status
 from pipeline.storage import Storage
@@ -85,7 +89,41 @@ def test_quarantine_is_told_with_its_place(folder: LabelledFolder) -> None:
     give_up(folder, "file-0123abcd")
     status = read_status(folder.output)
     assert (status.num_quarantined, status.num_bad_files, status.num_missing) == (1, 1, 0)
-    assert f"{folder.output.url}/_shardmill/quarantine/" in printed(status_report(status))
+    shown = printed(status_report(status))
+    assert f"shardmill retry {folder.output.url} tries it again" in shown
+    assert "✗ file-0123abcd: truncated" in shown
+
+
+def test_a_row_in_quarantine_is_told_as_a_row_with_its_place(folder: LabelledFolder) -> None:
+    folder.part(2).unlink()
+    unit = replace(folder.units[2], name=f"{folder.units[2].name}.r000000007-000000008", first_row=7, stop_row=8)
+    layout.write_quarantined(folder.output, Quarantined.of_unit(unit, attempts=3, reason="it kills the worker"))
+    status = read_status(folder.output)
+    assert (status.num_quarantined, status.num_quarantined_rows) == (0, 1)
+    shown = printed(status_report(status))
+    assert "1  rows that could not be done" in shown
+    assert f"✗ {folder.root}/b.parquet, row 7: it kills the worker" in shown
+
+
+def test_what_is_left_out_where_much_is_in_quarantine(folder: LabelledFolder) -> None:
+    for number in range(13):
+        give_up(folder, f"file-{number:08x}")
+    shown = printed(status_report(read_status(folder.output)))
+    assert shown.count("✗") == 10
+    assert f"… and 3 more in {folder.output.url}/_shardmill/quarantine/" in shown
+
+
+def test_earlier_runs_and_what_killed_writers_left(folder: LabelledFolder) -> None:
+    now = time.time()
+    folder.write_run(run_id="r-1", state="failed", reason="denied", started_at=now - 9000.0, updated_at=now - 8000.0)
+    folder.write_run(run_id="r0", state="running", started_at=now - 7000.0, updated_at=now - 6000.0)
+    (folder.root / "out" / f".{folder.units[0].output_name}.0123abcd.staged").write_bytes(b"half")
+    status = read_status(folder.output)
+    assert [run.run_id for run in status.runs] == ["r-1", "r0", "r1"]
+    assert status.num_leftovers == 1
+    shown = printed(status_report(status))
+    assert re.search(r"before .* stopped without a word · .*\n.*before .* failed · .*: denied", shown)
+    assert re.search(r"leftovers +1 +writes begun and not finished", shown)
 
 
 def test_a_unit_cut_for_a_bad_file_counts_by_its_parts(folder: LabelledFolder) -> None:
@@ -105,8 +143,20 @@ def test_a_verification_on_screen(folder: LabelledFolder) -> None:
     shown = printed(verification_report(verify_output(folder.output), folder.output.url))
     assert "all of it holds" in shown
     assert "4 units · 40 rows · 8 empty · 0 errors · 0 in quarantine" in shown
-    assert shown.count("✓") == 9
+    assert shown.count("✓") == 10
     assert "✗" not in shown
+
+
+def test_a_verification_tells_what_is_new_and_what_may_be_deleted(folder: LabelledFolder) -> None:
+    shutil.copy(folder.root / "a.parquet", folder.root / "e.parquet")
+    staged = folder.root / "out" / f".{folder.units[0].output_name}.0123abcd.staged"
+    staged.write_bytes(b"half")
+    os.utime(staged, (0, 0))
+    shown = printed(verification_report(verify_output(folder.output), folder.output.url))
+    assert "all of it holds" in shown
+    assert "work for the next run" in shown
+    assert f"! the input has nothing new since it was planned\n  {folder.root}/e.parquet: new or changed" in shown
+    assert f"may be deleted: 1 file\n  {staged}\n" in shown
 
 
 def test_a_failed_verification_on_screen(folder: LabelledFolder) -> None:

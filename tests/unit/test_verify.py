@@ -1,5 +1,6 @@
 """`verify` finds what is wrong with an output folder, and nothing wrong with a good one."""
 
+import os
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -10,8 +11,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline import output as layout
+from pipeline.cutting import by_piece, halves
 from pipeline.errors import InputNotFound
-from pipeline.cutting import by_piece
 from pipeline.output import Quarantined
 from pipeline.plans import write_plan
 from pipeline.storage import Storage
@@ -156,7 +157,7 @@ def _planned_twice(folder: LabelledFolder) -> None:
         (_column_gone, {"whole"}, "lacks the columns weight"),
         (_wrong_count_of_errors, {"errors"}, "says 2 errors and 1 empty rows, has 0 and 1"),
         (_no_result_for_a_text, {"results"}, "row 0"),
-        (_unit_and_its_part, {"owned"}, "its rows are in part-00000-000003-00000003.parquet too"),
+        (_unit_and_its_part, {"owned"}, "its rows are outdated, or in other parts too"),
         (_planned_twice, {"planned"}, "expected nothing more of"),
     ],
     ids=lambda value: getattr(value, "__name__", None),
@@ -230,6 +231,71 @@ def test_order_cannot_be_told_without_kept_columns(folder: LabelledFolder) -> No
 def test_a_folder_that_is_not_ours(tmp_path: Path) -> None:
     with pytest.raises(InputNotFound, match=r"not an output folder of shardmill: there is no _shardmill/job\.json"):
         verify_output(Storage.open(str(tmp_path)))
+
+
+def test_parts_of_a_units_rows_are_compared_with_those_rows(folder: LabelledFolder) -> None:
+    unit = folder.units[2]
+    first, rest = halves(unit, 10)
+    bad, last = halves(rest, 2)
+    rows = folder.rows(unit)
+    folder.part(2).unlink()
+    folder.write_part(first, rows.slice(0, 5))
+    folder.write_part(last, rows.slice(6))
+    layout.write_quarantined(folder.output, Quarantined.of_unit(bad, attempts=3, reason="?"))
+    found = verify_output(folder.output)
+    assert found.passed, [check.problems for check in found.checks]
+    assert (found.num_units, found.num_rows, found.num_quarantined) == (6, 39, 1)
+    folder.write_part(last, rows.slice(5, 4))  # not those that it should have
+    assert "order" in failed(verify_output(folder.output))
+    folder.write_part(replace(last, first_row=5), rows.slice(6))
+    assert failed(verify_output(folder.output)) == {"whole"}
+    folder.write_part(first, rows.slice(0, 4))
+    assert "counts" in failed(verify_output(folder.output))
+
+
+def test_parts_that_hold_for_nothing_are_named_and_may_be_deleted(folder: LabelledFolder) -> None:
+    again = replace(folder.units[2], name="00001-000000-00000009")
+    write_plan(folder.output, 1, [again], supersedes=[folder.units[2].name])
+    folder.write_part(again)
+    shutil.copy(folder.part(0), folder.root / "out" / "part-mine.parquet")
+    found = verify_output(folder.output)
+    assert failed(found) == {"owned"}
+    assert found.may_be_deleted == [folder.units[2].output_name]  # the other is a stranger's
+    folder.part(2).unlink()
+    (folder.root / "out" / "part-mine.parquet").unlink()
+    assert verify_output(folder.output).passed
+
+
+def test_what_killed_writers_left_is_no_fault_and_may_be_deleted(folder: LabelledFolder) -> None:
+    staged = folder.root / "out" / f".{folder.units[0].output_name}.0123abcd.staged"
+    staged.write_bytes(b"half")
+    assert verify_output(folder.output).may_be_deleted == []  # its writer may be alive
+    os.utime(staged, (0, 0))
+    found = verify_output(folder.output)
+    assert found.passed
+    assert found.may_be_deleted == [str(staged)]
+
+
+def test_input_that_came_since_is_told_and_is_no_fault(folder: LabelledFolder) -> None:
+    assert verify_output(folder.output).current.outcome == "passed"
+    shutil.copy(folder.root / "a.parquet", folder.root / "e.parquet")
+    (folder.root / "b.parquet").unlink()
+    found = verify_output(folder.output)
+    assert found.passed
+    assert found.current.outcome == "noted"
+    new, gone = found.current.problems
+    assert "e.parquet: new or changed since it was planned" in new
+    assert gone == "planned and no longer there: 1 files; the rows stay, --prune removes them"
+    assert verify_output(folder.output, quick=True).current.outcome == "skipped"
+
+
+@pytest.mark.parametrize("spec", [None, b"input: [", b"name: x"])
+def test_input_that_cannot_be_listed_is_remarked(folder: LabelledFolder, spec: bytes | None) -> None:
+    folder.output.remove(layout.SPEC)
+    if spec is not None:
+        folder.output.write_bytes(layout.SPEC, spec)
+    current = verify_output(folder.output).current
+    assert (current.outcome, bool(current.remark)) == ("skipped", True)
 
 
 def test_problems_are_counted_beyond_those_told(folder: LabelledFolder) -> None:
