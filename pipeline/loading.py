@@ -66,7 +66,9 @@ def load_engine(model: ModelOptions, task: Task, workers: WorkerOptions) -> Engi
     if device == "cpu":
         torch.set_num_threads(max(1, round(workers.cpus)))
         _keep_freed_memory()
-    loaded = models.load_model(files.path, task=task.head, revision=files.revision, dtype=model.dtype, device=device)
+    loaded = models.load_model(
+        files.path, task=task.head, revision=files.revision, dtype=_dtype(model.dtype, device), device=device
+    )
     if loaded.new_parameters:
         # A random head labels at random, and nobody would see it in the output.
         raise CheckpointError(
@@ -77,6 +79,12 @@ def load_engine(model: ModelOptions, task: Task, workers: WorkerOptions) -> Engi
     tokenizer = models.load_tokenizer(files.path, revision=files.revision)
     bound = task.bind(loaded.config, tokenizer, files.folder)
     return Engine(loaded, tokenizer, bound, token_budget=workers.token_budget)
+
+
+def _dtype(asked: str, device: str) -> str:
+    """What "auto" means for a job: on a CPU bfloat16 where it has instructions for it, else as `load_model` does."""
+    in_bfloat16 = torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported()
+    return "bfloat16" if asked == "auto" and device == "cpu" and in_bfloat16 else asked
 
 
 def _keep_freed_memory() -> None:

@@ -53,7 +53,9 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> dict[Kind, Path]:
 def test_best_label(models: dict[Kind, Path], kind: Kind, function: str, texts: list[Any]) -> None:
     folder = models[kind]
     theirs = {} if function == "auto" else {"function_to_apply": function}
-    rows = annotate(texts, model=folder, task={"type": "classify", "function_to_apply": function}).to_pylist()
+    rows = annotate(
+        texts, model=folder, dtype="float32", task={"type": "classify", "function_to_apply": function}
+    ).to_pylist()
     for row, (best,) in zip(rows, v4(text_classification, folder, texts, **theirs), strict=True):
         assert row["error"] is None
         assert row["score"] == pytest.approx(best["score"], abs=1e-5)
@@ -70,7 +72,7 @@ def test_top_k(models: dict[Kind, Path], kind: Kind, function: str, top_k: Any) 
     folder = models[kind]
     theirs = {} if function == "auto" else {"function_to_apply": function}
     task = {"type": "classify", "top_k": top_k, "function_to_apply": function}
-    rows = annotate(TEXTS, model=folder, task=task).to_pylist()
+    rows = annotate(TEXTS, model=folder, dtype="float32", task=task).to_pylist()
     expected = v4(text_classification, folder, TEXTS, top_k=None if top_k == "all" else top_k, **theirs)
     for row, labels in zip(rows, expected, strict=True):
         assert row["labels"] == [label["label"] for label in labels]
@@ -81,8 +83,10 @@ def test_top_k(models: dict[Kind, Path], kind: Kind, function: str, top_k: Any) 
 def test_truncation_is_the_pipelines_when_asked_for(models: dict[Kind, Path]) -> None:
     folder = models[None, 4]
     texts = ["Wolfgang Amadeus Mozart was born in Salzburg. " * 6]
-    (cut,) = annotate(texts, model=folder, task={"type": "classify", "long_text": "truncate"}).to_pylist()
-    (whole,) = annotate(texts, model=folder, task={"type": "classify"}).to_pylist()
+    (cut,) = annotate(
+        texts, model=folder, dtype="float32", task={"type": "classify", "long_text": "truncate"}
+    ).to_pylist()
+    (whole,) = annotate(texts, model=folder, dtype="float32", task={"type": "classify"}).to_pylist()
     ((expected,),) = v4(text_classification, folder, texts, truncation=True)
     assert cut["label"] == expected["label"]
     assert cut["score"] == pytest.approx(expected["score"], abs=1e-5)

@@ -26,7 +26,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def embed(texts: list[str], model: Path, **options: Any) -> npt.NDArray[np.float64]:
-    table = annotate(texts, model=model, task={"type": "embed", **options})
+    table = annotate(texts, model=model, dtype="float32", task={"type": "embed", **options})
     assert table["error"].null_count == len(texts)
     return np.array(table["embedding"].to_pylist())
 

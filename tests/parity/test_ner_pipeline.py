@@ -57,7 +57,7 @@ def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 def assert_same(
     model: Path, texts: list[str], ours: dict[str, Any], theirs: dict[str, Any], *, repeats: bool = False
 ) -> None:
-    table = annotate(texts, model=model, task={"type": "ner", **ours})
+    table = annotate(texts, model=model, dtype="float32", task={"type": "ner", **ours})
     assert table["error"].null_count == len(texts)
     expected = v4(token_classification, model, texts, **theirs)
     num_entities = 0
