@@ -188,7 +188,7 @@ class _ClusterWatch:
 
     def __init__(self) -> None:
         self._node = ray.get_runtime_context().get_node_id()
-        self._answered_at = time.monotonic()
+        self._asked_at: float | None = None  # None once it is answered
         self._node_is_alive = True
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._ask, name="cluster-watch", daemon=True)
@@ -198,7 +198,8 @@ class _ClusterWatch:
         """Raises `WorkerError` if nothing can come of this run any more."""
         if not self._node_is_alive:
             raise WorkerError("the Ray node that this driver is connected to has died. Run the same job again.")
-        if time.monotonic() - self._answered_at > _CLUSTER_PATIENCE_S:
+        asked_at = self._asked_at
+        if asked_at is not None and time.monotonic() - asked_at > _CLUSTER_PATIENCE_S:
             raise WorkerError(
                 f"the head of the Ray cluster has not answered for {_CLUSTER_PATIENCE_S:.0f} s. "
                 "When there is a cluster again, run the same job again: what is committed stays."
@@ -211,10 +212,11 @@ class _ClusterWatch:
 
     def _ask(self) -> None:
         while not self._ended.wait(PROGRESS_S):
+            self._asked_at = self._asked_at or time.monotonic()
             with suppress(Exception):  # no answer, whatever Ray says
                 alive = {node["NodeID"] for node in ray.nodes() if node["Alive"]}
-                self._answered_at = time.monotonic()
                 self._node_is_alive = self._node in alive
+                self._asked_at = None
 
 
 @contextmanager
