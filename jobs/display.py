@@ -255,6 +255,7 @@ def summary(end: RunSummary) -> RenderableType:
         rows.add_row(f"  {name:<10}", Text(value, style=style), remark)
 
     num_done = end.num_units_done_before + end.num_units_committed
+    num_quarantined = end.num_quarantined_units + end.num_quarantined_rows
     before = f"{count(end.num_units_done_before)} of them by earlier runs" if end.num_units_done_before else ""
     if end.num_units_done_before == num_done > 0:
         before = "by earlier runs"
@@ -269,6 +270,8 @@ def summary(end: RunSummary) -> RenderableType:
         add("long", count(end.num_long), "texts longer than the model takes at once")
     if end.num_quarantined_units:
         add("quarantine", count(end.num_quarantined_units), "units that could not be done", "red")
+    if end.num_quarantined_rows:
+        add("quarantine", count(end.num_quarantined_rows), "rows that could not be done", "red")
     if end.num_bad_files:
         add("bad files", count(end.num_bad_files), "could not be read", "red")
     if end.num_units_committed:
@@ -296,7 +299,7 @@ def summary(end: RunSummary) -> RenderableType:
     if num_done:
         places.append(_place("output", end.output_url, "bold"))
         places.append(_place("read", f'pd.read_parquet("{end.output_url}")', "cyan"))
-    if end.num_quarantined_units or end.num_bad_files:
+    if num_quarantined or end.num_bad_files:
         places.append(_place("reasons", f"{end.output_url.rstrip('/')}/_shardmill/quarantine/", "red"))
     return Group(headline(end), rows, *([Text()] if places else []), *places)
 
@@ -308,12 +311,15 @@ def _place(name: str, place: str, style: str) -> Text:
 def headline(end: RunSummary) -> Text:
     """How a run ended, in one line."""
     took = duration(end.seconds)
+    num_over = (
+        end.num_units_done_before + end.num_units_committed + end.num_quarantined_units + end.num_quarantined_rows
+    )
     again = "run the same command again to go on from here"
     match end.state:
         case "done" if end.exit_code == 3:
             # The allowance is the spec's `limits`: the output is complete but for what is counted below.
             line = Text(f"Done in {took}, but more went wrong than the job's limits allow", style="bold yellow")
-        case "done" if end.num_units_done_before + end.num_units_committed + end.num_quarantined_units < end.num_units:
+        case "done" if num_over < end.num_units:
             # A retry of a job that was not finished: it does nothing else than what is in quarantine.
             line = Text(f"Tried again in {took}; run the job to do the rest of it", style="bold yellow")
         case "done" if not end.num_units_committed and end.num_units_done_before:

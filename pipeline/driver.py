@@ -181,8 +181,10 @@ class Driver:
             "num_gone_files": changed.num_gone,
             "num_pruned_files": changed.num_pruned,
         }
-        num_given_up = sum(not record.is_file and record.name not in self._tried_again for record in given_up)
-        self._tally.set(num_quarantined_units=num_given_up, **counts)
+        self._tally.set(**counts)
+        for record in given_up:
+            if not record.is_file and record.name not in self._tried_again:
+                self._tally.given_up(record)
         self._tell(
             RunStarted(
                 run_id=self.summary.run_id,
@@ -209,7 +211,7 @@ class Driver:
             self._lease.confirm()
         for name in progress.outdated:
             self._storage.remove(part_name(name))
-        for name in progress.mended:
+        for name in sorted(progress.mended):
             folder.remove_quarantined(self._storage, name)
 
     def _settle(self, make_pool: Callable[[], Pool], stop: Stop, retry: bool) -> Generator[None, None, None]:
@@ -318,8 +320,9 @@ class Driver:
                     self._tally.set(num_units=self.summary.num_units + len(parts) - 1)
                     self._tell(UnitSplit(unit=unit.name, parts=tuple(part.name for part in parts), reason=reason))
                 case Quarantine(unit=unit, attempts=attempts, reason=reason):
-                    folder.write_quarantined(self._storage, Quarantined.of_unit(unit, attempts=attempts, reason=reason))
-                    self._tally.set(num_quarantined_units=self.summary.num_quarantined_units + 1)
+                    record = Quarantined.of_unit(unit, attempts=attempts, reason=reason)
+                    folder.write_quarantined(self._storage, record)
+                    self._tally.given_up(record)
                     self._tell(UnitQuarantined(unit=unit.name, reason=reason))
                 case End(worker=worker, reason=reason):
                     pool.end(worker)

@@ -27,6 +27,7 @@ class RunSummary:
     num_units_done_before: int = 0  # committed (or in quarantine) when this run began
     num_units_committed: int = 0  # by this run
     num_quarantined_units: int = 0  # of all plans, whose input is still as it was then
+    num_quarantined_rows: int = 0  # likewise rows on their own, found by cutting a unit: held against `limits.bad_rows`
     num_bad_files: int = 0  # input files that could not be planned, and are still as they were then
     num_gone_files: int = 0  # were planned, are no longer in the input, and keep their rows
     num_pruned_files: int = 0  # likewise, and their rows were removed by this run

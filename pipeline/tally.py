@@ -9,6 +9,7 @@ from typing import Any
 from pipeline.clock import Clock
 from pipeline.events import RunState, RunSummary
 from pipeline.options import LimitOptions
+from pipeline.output import Quarantined
 from pipeline.units import UnitReport
 
 
@@ -51,6 +52,12 @@ class Tally:
             peak_worker_memory_bytes=max(summary.peak_worker_memory_bytes, report.peak_memory_bytes),
         )
 
+    def given_up(self, record: Quarantined) -> None:
+        if record.is_row:
+            self.set(num_quarantined_rows=self.summary.num_quarantined_rows + 1)
+        else:
+            self.set(num_quarantined_units=self.summary.num_quarantined_units + 1)
+
     def measure(self) -> None:
         """Brings the rates up to date; they leave out the time before the first worker was ready."""
         now = self._clock.time()
@@ -73,7 +80,8 @@ class Tally:
         if state != "done":
             return 130 if state == "interrupted" else 1
         summary = self.summary
-        num_rows, num_errors = self._rows_before + summary.num_rows, self._errors_before + summary.num_errors
+        num_rows = self._rows_before + summary.num_rows + summary.num_quarantined_rows
+        num_errors = self._errors_before + summary.num_errors + summary.num_quarantined_rows
         allowed = limits.bad_rows if limits.bad_rows >= 1 else limits.bad_rows * num_rows
         failed = summary.num_quarantined_units + summary.num_bad_files > limits.bad_units
         return 3 if failed or num_errors > allowed else 0

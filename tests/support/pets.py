@@ -46,7 +46,7 @@ def pets(model: Path, folder: Path, **sections: Any) -> JobSpec:
         "task": {"type": "classify"},
     }
     for section, keys in sections.items():
-        values[section] = values[section] | keys
+        values[section] = values.get(section, {}) | keys
     return JobSpec.from_dict(values)
 
 

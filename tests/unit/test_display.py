@@ -184,3 +184,17 @@ def test_places_are_never_wrapped() -> None:
     shown = printed(summary(replace(END, output_url=url)))
     assert f"output      {url}\n" in shown
     assert f'pd.read_parquet("{url}")\n' in shown
+
+
+def test_rows_in_quarantine_and_files_that_are_gone_are_told_at_the_end() -> None:
+    shown = printed(summary(replace(END, num_quarantined_rows=2, num_gone_files=3, num_pruned_files=1)))
+    assert "2  rows that could not be done" in shown
+    assert "3  files no longer in the input; the rows stay, --prune removes them" in shown
+    assert "1  files no longer in the input; the rows were removed" in shown
+    assert "/out/_shardmill/quarantine/" in shown
+
+
+def test_a_retry_of_a_job_that_is_not_finished_says_that_there_is_more() -> None:
+    left = replace(END, num_units_done_before=30, num_units_committed=2)
+    assert "Tried again in 7 min 12 s; run the job to do the rest of it" in printed(summary(left))
+    assert "Done in" in printed(summary(replace(left, num_quarantined_units=6, num_quarantined_rows=2)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+import shutil
 from pathlib import Path
 
 import pyarrow as pa
@@ -14,8 +15,10 @@ import jobs
 import pipeline.run
 from jobs import JobSpec
 from pipeline import output as folder
+from pipeline.cutting import halves
 from pipeline.errors import FileUnreadable, InputNotFound, SpecError
 from pipeline.output import SPEC, SUCCESS, Quarantined, write_quarantined
+from pipeline.plans import read_plans
 from pipeline.resume import Progress
 from pipeline.status import read_status
 from pipeline.storage import Storage
@@ -47,6 +50,10 @@ def damaged(*names: str, why: str = "damaged") -> functools.partial[Exception | 
 
 def in_quarantine(spec: JobSpec) -> list[str]:
     return [record.reason for record in folder.quarantined(Storage.open(spec.output.url))]
+
+
+def parts(spec: JobSpec) -> list[str]:
+    return sorted(path.name for path in Path(spec.output.url).glob("part-*"))
 
 
 def num_rows(spec: JobSpec) -> int:
@@ -96,6 +103,29 @@ def test_a_file_of_several_in_a_unit_that_is_cut_by_the_retry(model: Path, tmp_p
     assert jobs.retry(spec.output.url).exit_code == 0
     assert num_rows(spec) == 6
     assert verify_output(Storage.open(spec.output.url)).passed
+
+
+@pytest.mark.parametrize(("bad_rows", "exit_code"), [(1.0, 0), (0.1, 3)])
+def test_a_row_in_quarantine_is_held_against_the_limit_of_rows(
+    model: Path, tmp_path: Path, bad_rows: float, exit_code: int
+) -> None:
+    """And not against that of units, of which none is lost: also by later runs, and by those that try it again."""
+    spec = pets(model, tmp_path, limits={"bad_rows": bad_rows, "attempts": 1})
+    go(spec, refuses=damaged("1.txt"))
+    output = Storage.open(spec.output.url)
+    (record,) = folder.quarantined(output)
+    planned = next(unit for unit in read_plans(output) if unit.name == record.name)
+    first, last = halves(planned, 2)
+    shutil.copy(Path(spec.output.url) / next(iter(parts(spec))), Path(spec.output.url) / first.output_name)
+    folder.remove_quarantined(output, record.name)
+    write_quarantined(output, Quarantined.of_unit(last, attempts=1, reason="it kills the worker"))
+    again = go(spec)
+    assert (again.num_quarantined_units, again.num_quarantined_rows, again.exit_code) == (0, 1, exit_code)
+    once_more = go(spec, refuses=damaged("1.txt"), retry=True)
+    assert (once_more.num_quarantined_units, once_more.num_quarantined_rows) == (0, 1)
+    assert (once_more.exit_code, in_quarantine(spec)) == (exit_code, ["1.txt is damaged"])
+    assert jobs.retry(spec.output.url).num_rows == 1
+    assert in_quarantine(spec) == []
 
 
 def test_files_that_could_not_be_planned(model: Path, tmp_path: Path) -> None:
