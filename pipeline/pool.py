@@ -37,6 +37,9 @@ _UNITS_AT_ONCE = 4  # calls that an actor takes side by side: those in hand wait
 # Calls that get through whatever the others do: two that only wait, and short ones.
 _GROUPS = {"watch": 2, "control": 1}
 _ANSWER_S = 30.0  # for an answer that is there already
+# In what Ray writes of an actor's death: a first line that says no more than this, then lines that name the actor.
+_NO_REASON = "The actor died unexpectedly"
+_PARTICULARS = ("class_name:", "actor_id:", "pid:", "name:", "namespace:", "ip:")
 _CLUSTER_PATIENCE_S = 30.0  # without a word from the cluster's head; Ray itself ends the process after a minute
 
 
@@ -262,7 +265,8 @@ def _connect(workers: WorkerOptions) -> None:
 
 
 def _reason(error: BaseException) -> str:
-    """Why Ray gave a worker up: of a page that it writes, the line that says why, without the advice at its end."""
-    lines = str(error).strip().splitlines() or [type(error).__name__]
-    why = next((line for line in lines if line.startswith("The actor is dead because ")), lines[0])
+    """Why Ray gave a worker up, in one line: of the page that it writes, without the actor's particulars and advice."""
+    first, *others = str(error).strip().splitlines() or [type(error).__name__]
+    told = [line.strip() for line in others if not line.strip().startswith(_PARTICULARS)]
+    why = "; ".join(told) if told and first.startswith(_NO_REASON) else first
     return why.partition(" Some common causes")[0].strip()

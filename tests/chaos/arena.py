@@ -32,7 +32,7 @@ ROWS_PER_FILE = 400
 NUM_ROWS = ROWS_PER_FILE * len(FORMATS)
 UNIT_BYTES = 3_000
 NUM_NODES = 3  # beside the head, which takes no workers
-STALL_S = 6
+STALL_S = 12
 MODELS = Path(__file__).parents[2] / "jobs" / "demo" / "models"
 TASKS: dict[str, dict[str, Any]] = {
     "classify": {"type": "classify", "top_k": 2},

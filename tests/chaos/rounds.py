@@ -118,7 +118,7 @@ def _strike(arena: Arena, fault: str, chance: random.Random) -> bool:
         case "SIGTERM worker":
             return arena.signal_worker(signal.SIGTERM, chance)
         case "SIGSTOP worker":
-            return arena.signal_worker(signal.SIGSTOP, chance, thaw_s=chance.uniform(2, 20))
+            return arena.signal_worker(signal.SIGSTOP, chance, thaw_s=chance.uniform(2, 30))
         case "SIGKILL raylet":
             arena.kill_node(chance)
         case "SIGKILL driver":

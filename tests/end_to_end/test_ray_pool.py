@@ -143,7 +143,8 @@ def test_a_worker_that_hangs_gives_no_sign_of_life_and_can_be_ended(workers: Wor
     workers.until(lambda: len(workers.of(Progressed)) >= 2)
     os.kill(pid, signal.SIGSTOP)
     workers.pool.assign(worker, units[0])
-    workers.told += workers.pool.poll(0.5)  # what was on its way
+    for _ in range(10):
+        workers.told += workers.pool.poll(0.1)  # what was on its way
     num_signs = len(workers.of(Progressed))
     for _ in range(10):
         workers.told += workers.pool.poll(0.05)
