@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import logging
 import os
 import shutil
@@ -17,7 +16,7 @@ import xxhash
 import models
 from models.errors import CheckpointError, ModelNotFound
 from models.hub import Source
-from models.inference import optimize_for_inference
+from models.inference import keep_freed_memory, optimize_for_inference
 from pipeline.engine import Engine
 from pipeline.options import InputOptions, ModelOptions, OutputOptions, WorkerOptions
 from pipeline.replica import Replica
@@ -29,9 +28,6 @@ logger = logging.getLogger(__name__)
 # What tasks read besides config and tokenizer: how a sentence-transformers model pools its states.
 TASK_FILES = ("modules.json", "1_Pooling/config.json", "sentence_bert_config.json")
 _EDGE_BYTES = 1 << 20
-
-_KEPT_BYTES = 512 << 20  # at most so much freed memory stays with the process
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8  # of malloc.h
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,7 +61,7 @@ def load_engine(model: ModelOptions, task: Task, workers: WorkerOptions) -> Engi
     device = "cuda" if workers.gpus and torch.cuda.is_available() else "cpu"
     if device == "cpu":
         torch.set_num_threads(max(1, round(workers.cpus)))
-        _keep_freed_memory()
+        keep_freed_memory()
     loaded = models.load_model(
         files.path, task=task.head, revision=files.revision, dtype=_dtype(model.dtype, device), device=device
     )
@@ -85,19 +81,6 @@ def _dtype(asked: str, device: str) -> str:
     """What "auto" means for a job: on a CPU bfloat16 where it has instructions for it, else as `load_model` does."""
     in_bfloat16 = torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported()
     return "bfloat16" if asked == "auto" and device == "cpu" and in_bfloat16 else asked
-
-
-def _keep_freed_memory() -> None:
-    """Makes glibc keep what a forward pass frees, for the next one.
-
-    By default it gives large blocks back to the system at once, and to have each page cleared and mapped anew took a
-    quarter of a forward pass. Elsewhere, as with musl, nothing happens.
-    """
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is not None:
-        mallopt(_M_ARENA_MAX, 1)  # other arenas than the first cannot grow, and unmap what is freed
-        mallopt(_M_MMAP_THRESHOLD, _KEPT_BYTES)
-        mallopt(_M_TRIM_THRESHOLD, _KEPT_BYTES)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

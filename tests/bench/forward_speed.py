@@ -1,0 +1,150 @@
+"""The forward pass alone: tokens a second and share of the machine's matrix multiplies, by path and family.
+
+    python tests/bench/forward_speed.py
+    python tests/bench/forward_speed.py --families roberta roformer rocbert --batches 4 --rounds 5
+
+Base-size models with random weights, bfloat16, packed batches of log-normal lengths (median about 60 words, cut at 512
+tokens). All paths take each batch in turn with a large product before it, so that what else runs on the machine meets
+all alike; the best time of each counts, and beside it the median. Accuracy is that of each token's last hidden state,
+against float32.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import math
+import statistics
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from torch.nn import functional
+
+from models.batch import TokenBatch
+from models.encoder import EncoderModel
+from models.inference import keep_freed_memory, optimize_for_inference
+from models.roberta import RobertaConfig, RobertaModel
+from models.rocbert import RoCBertConfig, RoCBertModel
+from models.roformer import RoFormerConfig, RoFormerModel
+from pipeline.batching import plan_batches
+from pipeline.sizing import flops_per_token
+
+FAMILIES: dict[str, tuple[type[EncoderModel], type[Any]]] = {
+    "roberta": (RobertaModel, RobertaConfig),
+    "roformer": (RoFormerModel, RoFormerConfig),
+    "rocbert": (RoCBertModel, RoCBertConfig),
+}
+TOKENS_PER_WORD = 1.3
+NUM_LABELS = 16
+
+
+def model_of(family: str) -> EncoderModel:
+    model_class, config_class = FAMILIES[family]
+    torch.manual_seed(0)
+    return model_class(config_class(vocab_size=30000, type_vocab_size=2, max_position_embeddings=514)).eval()
+
+
+def batches_of(num_rows: int, token_budget: int, count: int) -> list[TokenBatch]:
+    """Batches from the longest texts of a window to the shortest."""
+    generator = np.random.default_rng(0)
+    words = np.exp(generator.normal(math.log(60.0), 0.7, num_rows))
+    lengths = np.clip((words * TOKENS_PER_WORD).astype(np.int64) + 2, 3, 512)
+    plan = plan_batches(np.concatenate([[0], np.cumsum(lengths)]), token_budget)
+    cuts = list(plan.batches())
+    ids = torch.from_numpy(generator.integers(5, 20000, int(lengths.sum())))
+    chosen = np.linspace(0, len(cuts) - 2, count).astype(int)
+    return [TokenBatch.from_flat(ids[cuts[i][1]], plan.seqlens[cuts[i][0]].tolist()) for i in chosen]
+
+
+def paths_of(model: EncoderModel) -> dict[str, EncoderModel]:
+    plain = copy.deepcopy(model).to(torch.bfloat16)
+    fused, with_kernel = copy.deepcopy(plain), copy.deepcopy(plain)
+    optimize_for_inference(fused)
+    for block in fused.encoder.layer:
+        block.kernel = None
+    optimize_for_inference(with_kernel)
+    return {"modules": plain, "fused, torch's attention": fused, "fused, our kernel": with_kernel}
+
+
+def timed(function: Callable[[], object]) -> float:
+    begun = time.perf_counter()
+    function()
+    return time.perf_counter() - begun
+
+
+class Ceiling:
+    """The best of several large products, one each time that it is asked."""
+
+    def __init__(self) -> None:
+        self.rates: list[float] = []
+        self.products = [
+            (torch.randn(m, k).bfloat16(), torch.randn(n, k).bfloat16(), torch.empty(m, n).bfloat16())
+            for m, k, n in ((2048, 2048, 2048), (4096, 768, 3072), (4096, 3072, 768))
+        ]
+
+    def measure(self) -> None:
+        rate = 0.0
+        for left, right, out in self.products:
+            seconds = timed(lambda left=left, right=right, out=out: torch.mm(left, right.T, out=out))  # type: ignore[misc]
+            rate = max(rate, 2.0 * left.shape[0] * left.shape[1] * right.shape[0] / seconds)
+        self.rates.append(rate)
+
+
+@torch.inference_mode()
+def accuracy(model: EncoderModel, fast: EncoderModel, batch: TokenBatch) -> tuple[float, float]:
+    """The least cosine of a token, and the share of tokens that a random linear head gives the same label."""
+    exact = model.forward_packed(batch).last_hidden_state.float()
+    found = fast.forward_packed(batch).last_hidden_state.float()
+    head = torch.randn(exact.shape[-1], NUM_LABELS, generator=torch.Generator().manual_seed(0))
+    same = (exact @ head).argmax(-1) == (found @ head).argmax(-1)
+    return functional.cosine_similarity(exact, found).min().item(), same.float().mean().item()
+
+
+@torch.inference_mode()
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--families", nargs="+", choices=FAMILIES, default=["roberta"])
+    parser.add_argument("--token-budget", type=int, default=4096)
+    parser.add_argument("--rows", type=int, default=4096, help="of the window that batches are cut from")
+    parser.add_argument("--batches", type=int, default=4)
+    parser.add_argument("--rounds", type=int, default=5)
+    arguments = parser.parse_args()
+
+    keep_freed_memory()
+    batches = batches_of(arguments.rows, arguments.token_budget, arguments.batches)
+    models = {family: model_of(family) for family in arguments.families}
+    paths = {(family, name): path for family, model in models.items() for name, path in paths_of(model).items()}
+    ceiling = Ceiling()
+    ceiling.measure()
+    ceiling.rates.clear()  # the first products choose their kernels
+    times: dict[tuple[str, str], list[list[float]]] = {key: [[] for _ in batches] for key in paths}
+    for path in paths.values():
+        path.forward_packed(batches[0])
+    for _ in range(arguments.rounds):
+        for index, batch in enumerate(batches):
+            ceiling.measure()
+            for key, path in paths.items():
+                times[key][index].append(timed(lambda path=path, batch=batch: path.forward_packed(batch)))  # type: ignore[misc]
+
+    tokens = sum(batch.num_tokens for batch in batches)
+    flops = flops_per_token(next(iter(models.values())).config)
+    best, middle = max(ceiling.rates), statistics.median(ceiling.rates)
+    print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, {tokens:,} tokens in {len(batches)} batches")
+    print(f"ceiling: best {best / 1e12:.2f} TFLOP/s = {best / flops:,.0f} tokens/s, median {middle / 1e12:.2f} TFLOP/s")
+    print(f"{'family':10} {'path, bfloat16':26} {'tokens/s':>9} {'share':>7} {'median':>9} {'share':>7}")
+    for (family, name), by_batch in times.items():
+        fastest = tokens / sum(min(one) for one in by_batch)
+        usual = tokens / sum(statistics.median(one) for one in by_batch)
+        shares = fastest * flops / best, usual * flops / middle
+        print(f"{family:10} {name:26} {fastest:9,.0f} {shares[0]:7.1%} {usual:9,.0f} {shares[1]:7.1%}")
+    print(f"{'family':10} {'against float32':26} {'least cosine':>13} {'same label':>11}")
+    for (family, name), path in paths.items():
+        cosine, same = accuracy(models[family], path, batches[len(batches) // 2])
+        print(f"{family:10} {name:26} {cosine:13.6f} {same:11.2%}")
+
+
+if __name__ == "__main__":
+    main()
