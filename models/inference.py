@@ -36,8 +36,8 @@ def optimize_for_inference(model: nn.Module) -> None:
 def keep_freed_memory() -> None:
     """Makes glibc keep what a forward pass frees, for the next one.
 
-    By default it gives large blocks back to the system at once, and to have each page cleared and mapped anew took up to a
-    quarter of a forward pass. Elsewhere, as with musl, nothing happens.
+    By default it gives large blocks back to the system at once, and to have each page cleared and mapped anew took up
+    to a quarter of a forward pass. Elsewhere, as with musl, nothing happens.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:
