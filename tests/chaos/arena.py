@@ -40,6 +40,7 @@ TASKS: dict[str, dict[str, Any]] = {
     "embed": {"type": "embed"},
 }
 _MODEL_OF = {"classify": "topics", "ner": "ner", "embed": "embed"}
+_SYSTEM = SYSTEM | {"prestart_worker_first_driver": False}  # processes that nobody needs, on every node for every run
 # The command, with less patience for a cluster whose head is gone.
 _COMMAND = (
     "import pipeline.pool as pool; pool._CLUSTER_PATIENCE_S = 5.0; pool.PROGRESS_S = 1.0\n"
@@ -198,7 +199,7 @@ class Arena:
             self._server.start_again()
 
     def _start_cluster(self) -> None:
-        self._cluster = Cluster(initialize_head=True, head_node_args={**NODE, "num_cpus": 0, "_system_config": SYSTEM})
+        self._cluster = Cluster(initialize_head=True, head_node_args={**NODE, "num_cpus": 0, "_system_config": _SYSTEM})
         for _ in range(NUM_NODES):
             self._cluster.add_node(**NODE | {"num_cpus": 1})
 
