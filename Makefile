@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 REFERENCE := transformers==4.56.2 tokenizers==0.22.1 huggingface_hub==0.36.2
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help demo test check chaos setup clean
+.PHONY: help demo test check chaos peers setup clean
 .DEFAULT_GOAL := help
 
 help:
@@ -15,6 +15,7 @@ help:
 	@echo 'make test     run every test'
 	@echo 'make check    lint, format and types'
 	@echo 'make chaos    jobs that lose workers, nodes, drivers and storage, ROUNDS=10 of them, against undisturbed ones'
+	@echo 'make peers    install what tests/bench/peers.py measures the product against'
 	@echo 'make setup    only set up $(VENV), which the others do by themselves; PYTHON=... picks the interpreter'
 	@echo 'make clean    remove what the others have made'
 
@@ -31,6 +32,12 @@ check: setup
 
 chaos: setup
 	$(BIN)/python -m tests.chaos --rounds $(ROUNDS)
+
+peers: $(VENV)/peers/.installed
+
+$(VENV)/peers/.installed: infra/peers.txt $(VENV)/.installed
+	@$(BIN)/pip install --quiet --no-deps --upgrade --target $(VENV)/peers --requirement infra/peers.txt
+	@touch $@
 
 setup: $(VENV)/.installed
 

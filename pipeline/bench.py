@@ -43,7 +43,7 @@ OnStep = Callable[[str], None]  # told what is measured next
 CEILING_S = 2.0  # each of the three times
 FIRST_ROWS = 64  # to begin with, when it is found out how many rows take how long
 ACCURACY_ROWS = 256
-_NUM_UNITS = 3  # of the end-to-end run: more than one, so that what overlaps between units does
+_NUM_UNITS = 3  # of the end-to-end run, at least: what overlaps between units is to be there
 _ROW_GROUP_ROWS = 512
 
 
@@ -159,7 +159,7 @@ def measure(
     seqlens = np.concatenate([window.encoding.seqlens for window in encoded])
     config = engine.model.config
     return BenchResult(
-        device=_device_name(engine.device),
+        device=device_name(engine.device),
         dtype=str(_dtype(engine)).removeprefix("torch."),
         num_threads=torch.get_num_threads(),
         matmul_rates=tuple(rates),
@@ -232,14 +232,23 @@ def _forward_alone(engine: Engine, windows: Iterable[Window]) -> Speed:
 
 
 def _end_to_end(engine: Engine, texts: pa.Array, folder: Path) -> tuple[Speed, dict[str, float]]:
-    """Text in a file to committed parts, through a replica."""
     corpus = folder / "corpus.parquet"
     pq.write_table(pa.table({"text": texts}), corpus, row_group_size=_ROW_GROUP_ROWS)
+    return run_units(engine, corpus, folder / "out")
+
+
+def run_units(engine: Engine, corpus: Path, output: Path) -> tuple[Speed, dict[str, float]]:
+    """Text in a file to committed parts through a replica: how fast, and the busy seconds by stage.
+
+    Args:
+        corpus: a file with a column `text`.
+        output: a folder without parts.
+    """
     source = InputOptions(url=(str(corpus),))
-    options = OutputOptions(url=str(folder / "out"))
+    options = OutputOptions(url=str(output))
     files = list(list_files(source))
     schema = input_schema(files, source)
-    unit_bytes = max(1, texts.nbytes // _NUM_UNITS)
+    unit_bytes = max(1, sum(file.size_bytes for file in files) // _NUM_UNITS)
     units = [unit for unit in plan_units(files, source, unit_bytes=unit_bytes) if isinstance(unit, Unit)]
     storage = Storage.open(options.url, options.storage)
     replica = Replica(engine, source=source, input_schema=schema, output=storage, options=options)
@@ -299,7 +308,8 @@ def _dtype(engine: Engine) -> torch.dtype:
     return dtype
 
 
-def _device_name(device: torch.device) -> str:
+def device_name(device: torch.device) -> str:
+    """What the maker calls the GPU, or this machine's processor."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     try:
