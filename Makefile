@@ -1,19 +1,22 @@
 # A fresh machine with git, make and Python >= 3.11 needs nothing else: every target sets up .venv first.
 PYTHON ?= python3
 ROUNDS ?= 10
+SEEDS ?= 1000
+PROCESSES ?= 2
 VENV := .venv
 BIN := $(VENV)/bin
 # The version of transformers whose behaviour we follow; newer than it, the product's own dependencies are not.
 REFERENCE := transformers==4.56.2 tokenizers==0.22.1 huggingface_hub==0.36.2
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help demo test check chaos peers setup clean
+.PHONY: help demo test check simulate chaos peers setup clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo 'make demo     run the bundled jobs, offline, and show what comes out'
 	@echo 'make test     run every test'
 	@echo 'make check    lint, format and types'
+	@echo 'make simulate the ledger, the driver and the lease through SEEDS=1000 lives of crashes, in virtual time'
 	@echo 'make chaos    jobs that lose workers, nodes, drivers and storage, ROUNDS=10 of them, against undisturbed ones'
 	@echo 'make peers    install what tests/bench/peers.py measures the product against'
 	@echo 'make setup    only set up $(VENV), which the others do by themselves; PYTHON=... picks the interpreter'
@@ -29,6 +32,9 @@ check: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+simulate: setup
+	$(BIN)/python -m tests.simulation --seeds $(SEEDS) --processes $(PROCESSES)
 
 chaos: setup
 	$(BIN)/python -m tests.chaos --rounds $(ROUNDS)

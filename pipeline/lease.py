@@ -19,7 +19,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from pipeline.clock import Clock
-from pipeline.errors import CommitConflict, OutputConflict, ShardmillError, StorageNotFound
+from pipeline.errors import CommitConflict, OutputConflict, ShardmillError, StorageError, StorageNotFound
 from pipeline.output import LEASE
 from pipeline.storage import Storage
 
@@ -53,6 +53,7 @@ class LeaseRule:
         self._watched: dict[str, Any] | None = None
         self._stale_at = 0.0
         self._taken_by = ""
+        self._renewed_at = 0.0
 
     def take(self) -> bool:
         """Takes the lease: at once if it is free, or its holder is seen to be dead; else once it has not been renewed
@@ -115,11 +116,14 @@ class LeaseRule:
             self._write(exclusive=False)
 
     def check(self) -> None:
-        """Makes sure that nobody is known to have taken the lease over.
+        """Makes sure that nobody is known to have taken the lease over; asks, if the last renewal is long ago.
 
         Raises:
             OutputConflict: somebody has; to go on would be to do their work.
         """
+        if not self._taken_by and self._clock.monotonic() - self._renewed_at > STALE_S / 2:
+            with suppress(StorageError):  # nobody else gets an answer either
+                self.renew()
         if self._taken_by:
             raise OutputConflict(
                 f"run {self._taken_by} has taken over {self._output.url}: this driver was silent for too long. "
@@ -161,6 +165,7 @@ class LeaseRule:
             "renewed_at": self._clock.time(),
         }
         self._output.write_bytes(LEASE, json.dumps(holder).encode(), exclusive=exclusive)
+        self._renewed_at = self._clock.monotonic()
 
 
 class Lease:

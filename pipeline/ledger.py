@@ -196,7 +196,8 @@ class Ledger:
     def drain(self) -> None:
         """From now on hands out nothing; units that fail wait for another run."""
         self._draining = True
-        self._exhausted = self._exhausted or next(self._fresh, None) is None
+        if attempt := self._next():  # whether there is more is known only when it is drawn
+            self._again.append(attempt)
 
     def tick(self, now: float) -> list[Decision]:
         """Hands out what is due to workers with a free slot, the emptiest first; ends those that hang."""

@@ -91,14 +91,24 @@ def plan_units(
         if isinstance(blocks, BadFile):
             yield blocks
             continue
+        # A unit has files that are whole, or some of one: a file that changes takes no part of another one with it.
+        size_bytes = sum(block.size_bytes for block in blocks)
+        full = held_bytes + size_bytes > unit_bytes or len(held) >= MAX_PIECES
+        if held and (full or held[-1].file.format != file.format):
+            yield _unit(held, held_bytes, roots, plan_number, num_units, job)
+            num_units += 1
+            held, held_bytes = [], 0
         for block in _cut(blocks, unit_bytes):
-            full = held_bytes + block.size_bytes > unit_bytes or len(held) >= MAX_PIECES
-            if held and (full or held[-1].file.format != file.format):
+            if held and held_bytes + block.size_bytes > unit_bytes:
                 yield _unit(held, held_bytes, roots, plan_number, num_units, job)
                 num_units += 1
                 held, held_bytes = [], 0
             _append(held, file, block)
             held_bytes += block.size_bytes
+        if held and size_bytes > unit_bytes:
+            yield _unit(held, held_bytes, roots, plan_number, num_units, job)
+            num_units += 1
+            held, held_bytes = [], 0
     if held:
         yield _unit(held, held_bytes, roots, plan_number, num_units, job)
 

@@ -69,13 +69,20 @@ def write_plan(output: Storage, number: int, units: Iterable[Unit], *, supersede
                 writer.write_batch(pa.RecordBatch.from_pylist(chunk, schema=SCHEMA))
                 num_units += len(chunk)
             writer.add_key_value_metadata({_SUPERSEDES: json.dumps(list(supersedes)).encode()})
-        output.put_file(staged, f"{PLANS}/{number:05d}{SUFFIX}", exclusive=True)
+        output.put_file(staged, _path(number), exclusive=True)
     return num_units
 
 
 def num_plans(output: Storage) -> int:
     """How many plans there are; the number of the next one."""
-    return sum(1 for _ in output.list(PLANS + "/"))
+    listed = sum(1 for _ in output.list(PLANS + "/"))
+    while output.exists(_path(listed)):  # where listings are late
+        listed += 1
+    return listed
+
+
+def _path(number: int) -> str:
+    return f"{PLANS}/{number:05d}{SUFFIX}"
 
 
 def read_plans(output: Storage) -> Iterator[Unit]:
@@ -85,10 +92,8 @@ def read_plans(output: Storage) -> Iterator[Unit]:
         StorageError: a plan is damaged.
     """
     outdated = superseded(output)
-    for entry in output.list(PLANS + "/"):
-        with _opened(output, entry.path) as plan:
-            for batch in plan.iter_batches(batch_size=CHUNK_UNITS, use_threads=False):
-                yield from (unit for unit in map(_unit, batch.to_pylist()) if unit.name not in outdated)
+    for number in range(num_plans(output)):
+        yield from (unit for unit in _units_of(output, _path(number)) if unit.name not in outdated)
 
 
 def superseded(output: Storage) -> frozenset[str]:
@@ -98,18 +103,32 @@ def superseded(output: Storage) -> frozenset[str]:
         StorageError: a plan is damaged.
     """
     names: set[str] = set()
-    for entry in output.list(PLANS + "/"):
-        with _opened(output, entry.path) as plan:
-            names.update(json.loads((plan.metadata.metadata or {}).get(_SUPERSEDES, b"[]")))
+    for number in range(num_plans(output)):
+        names.update(_superseded_by(output, _path(number)))
     return frozenset(names)
+
+
+def _units_of(output: Storage, path: str) -> Iterator[Unit]:
+    with _opened(output, path) as plan:
+        for batch in plan.iter_batches(batch_size=CHUNK_UNITS, use_threads=False):
+            yield from map(_unit, batch.to_pylist())
+
+
+def _superseded_by(output: Storage, path: str) -> list[str]:
+    with _opened(output, path) as plan:
+        names: list[str] = json.loads((plan.metadata.metadata or {}).get(_SUPERSEDES, b"[]"))
+        return names
 
 
 @contextmanager
 def _opened(output: Storage, path: str) -> Iterator[pq.ParquetFile]:
     try:
         with output.open_file(path) as file:
-            yield pq.ParquetFile(file)
-    except pa.ArrowException as error:
+            plan = pq.ParquetFile(file)
+            if not plan.schema_arrow.equals(SCHEMA):
+                raise ValueError("it has other columns than a plan")
+            yield plan
+    except (pa.ArrowException, OSError, ValueError, TypeError) as error:
         raise StorageError(
             f"{output.url_of(path)} cannot be read: the plan is damaged. Restore it, or use another output."
         ) from error
