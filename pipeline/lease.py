@@ -134,11 +134,17 @@ class LeaseRule:
         """Asks the storage whether somebody has: before a step that only the holder may take.
 
         Raises:
-            OutputConflict: as `check`.
+            OutputConflict: as `check`; or the answer took so long that another driver may have come and gone meanwhile.
         """
+        begun = self._clock.monotonic()
         if not self._taken_by:
             self.renew()
         self.check()
+        if self._clock.monotonic() - begun > STALE_S / 2:
+            raise OutputConflict(
+                f"{self._output.url} did not answer for so long that another driver may have taken over. What was "
+                "committed counts; run the job again to finish it."
+            )
 
     def give_back(self) -> None:
         """Makes room for the next driver."""
