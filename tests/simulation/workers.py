@@ -43,6 +43,7 @@ class SimWorker(Caller):
             return
         if isinstance(message, (Done, Failed)) and world.chance("reply_lost"):
             world.note(f"{self.name}: {type(message).__name__} is lost")
+            world.harm(message.report.name if isinstance(message, Done) else message.unit)
             return
         self._speaks_at = max(self._speaks_at, world.now + world.random.uniform(0.01, 1.0))
         world.after(self._speaks_at - world.now, lambda: self._pool.hear(message))
@@ -64,6 +65,7 @@ class SimWorker(Caller):
         seconds = world.random.uniform(1, 10) * (20 if world.chance("slow") else 1)
         if world.chance("hangs"):
             world.note(f"{self.name} hangs in {unit.name}")
+            world.harm(unit)
             return
         for share in (0.2, 0.4, 0.6, 0.8):
             world.after(seconds * share, lambda: self._step(turn))

@@ -218,8 +218,8 @@ class World:
     def kills_readers(self, unit: Unit) -> bool:
         return any(piece.file.url in self.deadly_files for piece in unit.pieces)
 
-    def harm(self, unit: Unit) -> None:
-        self._harm[unit.name] += 1
+    def harm(self, unit: Unit | str) -> None:
+        self._harm[unit if isinstance(unit, str) else unit.name] += 1
 
     # The store.
 
