@@ -276,11 +276,16 @@ def summary(end: RunSummary) -> RenderableType:
         add("bad files", count(end.num_bad_files), "could not be read", "red")
     if end.num_units_committed:
         add("speed", short(end.rows_per_s), f"rows/s, {short(end.tokens_per_s)} tokens/s")
-        busy = sum(end.stage_s.values())
-        stages = sorted(end.stage_s.items(), key=lambda stage: -stage[1])
+        stages = {name: seconds for name, seconds in end.stage_s.items() if name != "wait"}
+        busy = sum(stages.values())
         if busy:
-            spent = ", ".join(f"{name} {share(seconds, busy)}" for name, seconds in stages)
+            by_time = sorted(stages.items(), key=lambda stage: -stage[1])
+            spent = ", ".join(f"{name} {share(seconds, busy)}" for name, seconds in by_time)
             add("busy", duration(busy), f"of work in all stages: {spent}")
+        waited = end.stage_s.get("wait", 0.0)
+        if waited:
+            device_s = waited + stages.get("forward", 0.0)
+            add("waited", duration(waited), f"{share(waited, device_s)} of the devices' time")
         if end.peak_worker_memory_bytes:
             add("memory", size(end.peak_worker_memory_bytes), "at most, in a worker")
 

@@ -87,7 +87,6 @@ class BenchResult:
     forward: Speed
     end_to_end: Speed
     stage_s: dict[str, float]  # busy seconds by stage, end to end; the stages overlap
-    padding_share: float  # of the tokens that the model computed
     peak_memory_bytes: int  # of this process, up to the end of the end-to-end run
     peak_device_bytes: int  # of the GPU's memory; 0 on a CPU
     accuracy: Accuracy | None  # None where the model runs in float32 anyway
@@ -169,7 +168,6 @@ def measure(
         forward=forward,
         end_to_end=end_to_end,
         stage_s=stage_s,
-        padding_share=0.0,
         peak_memory_bytes=peak_memory,
         peak_device_bytes=peak_device,
         accuracy=accuracy,

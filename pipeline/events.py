@@ -40,7 +40,7 @@ class RunSummary:
     rows_per_s: float = 0.0
     tokens_per_s: float = 0.0
     eta_s: float | None = None
-    stage_s: dict[str, float] = field(default_factory=dict)  # busy seconds by stage, summed over workers
+    stage_s: dict[str, float] = field(default_factory=dict)  # as in `UnitReport`, summed over workers
     peak_worker_memory_bytes: int = 0
     reason: str = ""  # why it failed, in a sentence
     exit_code: int = 0

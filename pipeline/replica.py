@@ -63,7 +63,10 @@ class _Work:
         try:
             yield
         finally:
-            self.stage_s[stage] = self.stage_s.get(stage, 0.0) + time.perf_counter() - begun
+            self.took(stage, time.perf_counter() - begun)
+
+    def took(self, stage: str, seconds: float) -> None:
+        self.stage_s[stage] = self.stage_s.get(stage, 0.0) + seconds
 
 
 class Replica:
@@ -94,6 +97,7 @@ class Replica:
         self._staging = StagingFolder()
         self._closed = self._leaving = False
         self._in_hand: set[_Work] = set()
+        self._idle_since = time.perf_counter()  # of the device; the forward thread's
         self._steps = dict.fromkeys(("read", "tokenize", "forward", "write"), 0)  # each counted by its own thread
         self._to_read: queue.Queue[Any] = queue.Queue()
         self._to_tokenize: queue.Queue[Any] = queue.Queue(_QUEUED_WINDOWS)
@@ -215,8 +219,12 @@ class Replica:
         if item is None:
             return _END
         work.begun = True
-        with work.timed("forward"):
-            return isolate.forward(self._engine, *item)
+        work.took("wait", time.perf_counter() - self._idle_since)
+        try:
+            with work.timed("forward"):
+                return isolate.forward(self._engine, *item)
+        finally:
+            self._idle_since = time.perf_counter()
 
     def _write(self, work: _Work, item: tuple[RawBatch, Window, Outputs] | None) -> None:
         if work.writer is None:

@@ -76,5 +76,5 @@ class UnitReport:
     num_long: int  # texts longer than the model, processed in windows (or cut, if so asked)
     num_tokens: int
     output_bytes: int
-    stage_s: dict[str, float] = field(default_factory=dict)  # busy seconds by stage: read, tokenize, forward, ...
+    stage_s: dict[str, float] = field(default_factory=dict)  # busy seconds by stage; wait: the device's
     peak_memory_bytes: int = 0  # of the worker's process, so far

@@ -45,7 +45,7 @@ END = RunSummary(
     num_rows=91_232,
     rows_per_s=1234.0,
     tokens_per_s=231_000.0,
-    stage_s={"forward": 300.0, "read": 100.0},
+    stage_s={"forward": 300.0, "wait": 12.0, "read": 100.0},
     peak_worker_memory_bytes=1_230_000_000,
 )
 
@@ -109,6 +109,13 @@ def test_a_broken_corpus_does_not_flood_the_screen() -> None:
     shown = lines(*((1.0, UnitQuarantined(unit=f"u{i}", reason="truncated")) for i in range(1000)))
     assert len(shown) == MAX_NOTES_OF_A_KIND + 1
     assert "left out" in shown[-1]
+
+
+def test_the_summary_says_where_the_time_went() -> None:
+    shown = printed(summary(END))
+    assert "of work in all stages: forward 75%, read 25%" in shown
+    assert "waited" in shown
+    assert "4% of the devices' time" in shown
 
 
 def test_a_terminal_gets_a_bar_that_is_gone_at_the_end() -> None:

@@ -77,7 +77,7 @@ def test_units_in_hand_are_committed_with_their_rows_in_order(start: Start, unit
     ids = [row for unit in units for row in part(tmp_path, unit)["id"]]
     assert ids == list(range(FILES * NUM_ROWS))
     assert part(tmp_path, units[0])["length"] == [len("file 0 ") + row for row in range(10)]
-    assert {"read", "tokenize", "forward", "decode", "write", "commit"} == reports[0].stage_s.keys()
+    assert {"read", "tokenize", "wait", "forward", "decode", "write", "commit"} == reports[0].stage_s.keys()
 
 
 @pytest.mark.parametrize("stage", ["on_encode", "on_forward", "on_decode"])
