@@ -40,7 +40,7 @@ from peer_sides import MAX_TOKENS
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 OVERLAYS = {"peers": Path(sys.prefix) / "peers", "reference-v4": Path(sys.prefix) / "reference-v4"}
-WARM_ROWS = 64  # what the first measure of a side's speed is taken with
+FIRST_ROWS = 8  # on which libraries load, and choose their kernels
 COMPARED_ROWS = 64  # every side takes at least so many
 ROW_GROUP_ROWS = 512
 
@@ -218,17 +218,17 @@ def _guarded(standing: Standing) -> Iterator[None]:
 
 
 def _warm_up(standing: Standing, corpus: Corpus, folder: Path, arguments: argparse.Namespace) -> None:
-    """Finds how many rows a side does in time, and runs that many once without counting."""
+    """Lets a side see its first texts, and finds how many rows it does in time."""
     assert standing.process is not None
     target = folder / "warm.parquet"
-    num_rows = min(WARM_ROWS, arguments.rows)
-    standing.process.run(corpus.file(0, num_rows), target)
+    standing.process.run(corpus.file(0, FIRST_ROWS), target)
+    num_rows = min(COMPARED_ROWS, arguments.rows)
     while True:
         took = standing.process.run(corpus.file(0, num_rows), target)["s"]
-        if took > arguments.seconds / 2 or num_rows == arguments.rows:
+        if took > arguments.seconds / 3 or num_rows == arguments.rows:
             break
         num_rows = min(arguments.rows, round(num_rows * min(8.0, max(2.0, arguments.seconds / took))))
-    standing.num_rows = max(COMPARED_ROWS, min(arguments.rows, round(num_rows * arguments.seconds / took)))
+    standing.num_rows = min(arguments.rows, max(COMPARED_ROWS, round(num_rows * arguments.seconds / took)))
 
 
 def _turn(standing: Standing, corpus: Corpus, number: int, target: Path) -> None:
