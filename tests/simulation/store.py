@@ -27,6 +27,7 @@ class Caller:
         self.is_driver = is_driver
         self.dead = False
         self.is_paused = False
+        self.slept_at = 0  # number of the operation at which it was last paused for longer than a lease lasts
         self.listed_at = 0  # number of the store's operation that began the last listing of the folder
 
 

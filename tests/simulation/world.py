@@ -26,6 +26,7 @@ from pipeline import lease, plans
 from pipeline import output as folder
 from pipeline import run as run_module
 from pipeline.cutting import parent, winners
+from pipeline.lease import STALE_S
 from pipeline.plans import read_plans
 from pipeline.resume import Progress
 from pipeline.units import InputFile, Piece, Unit
@@ -243,6 +244,8 @@ class World:
             caller.is_paused = True
             self.run_until(self.now + pause)
             caller.is_paused = False
+            if pause > STALE_S:
+                caller.slept_at = self.num_operations
             self._depth -= 1
             self.disturbed_at = self.now
             if caller.dead:
@@ -299,8 +302,12 @@ class World:
         self.expect(len(counted) == len(set(counted)), f"rows of {parent(name)} count twice: {sorted(family)}")
 
     def _check_success(self, caller: Caller) -> None:
-        """All that the driver could see when it last looked is whole and there once."""
-        if self.lease_holder() != caller.name or (self._lag_s and not self.calm):
+        """All that the driver could see when it last looked is whole and there once.
+
+        Unless it slept since then, for longer than a lease lasts: no store lets it be told before it writes.
+        """
+        slept = caller.slept_at > caller.listed_at
+        if slept or self.lease_holder() != caller.name or (self._lag_s and not self.calm):
             return
         visible_at, self.visible_at = self.visible_at, {}
         listed = {path: body for path, body in self.files.items() if self.made_at.get(path, 0) < caller.listed_at}
@@ -385,6 +392,8 @@ class World:
         for process in self.drivers:
             process.kill()
         self.run_until(self.now + 1000.0)  # what zombies have begun, they end
+        for process in self.drivers:
+            process.kill()
         for worker in self.all_workers:
             worker.dead = True
         self.calm = True
