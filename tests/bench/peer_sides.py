@@ -134,7 +134,7 @@ def ray_data(model: Path, *, cpus: int, dtype: str, batch_size: int) -> Run:
     """`read_parquet -> map_batches(class) -> write_parquet`, from when the actor has loaded the model."""
     import ray
 
-    ray.init(num_cpus=cpus, include_dashboard=False, log_to_driver=False, configure_logging=False)
+    ray.init("local", num_cpus=cpus, include_dashboard=False, log_to_driver=False, configure_logging=False)
     ray.data.DataContext.get_current().enable_progress_bars = False
 
     class Classifier:
