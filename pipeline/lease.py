@@ -155,7 +155,7 @@ class LeaseRule:
 
     def _holder(self) -> dict[str, Any] | None:
         """Who holds the lease; None if nobody does, or it is damaged."""
-        with suppress(StorageNotFound, ValueError):
+        with suppress(StorageNotFound, ValueError, RecursionError):
             holder = json.loads(self._output.read_bytes(LEASE))
             if isinstance(holder, dict) and all(isinstance(holder.get(key), kind) for key, kind in _HOLDER.items()):
                 return holder

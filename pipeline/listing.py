@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 from typing import Any, Literal, cast
@@ -241,15 +241,13 @@ def _head(source: Source) -> bytes:
 def _saved_files(storage: Storage) -> Iterator[InputFile]:
     """The files of a folder that `datasets` saved, in the order of its rows; nothing if it is no such folder."""
     if (split := _json(storage, "state.json")) is not None:
-        for item in split["_data_files"]:
-            entry = storage.stat(item["filename"])
+        for name in _names(storage, "state.json", lambda: [item["filename"] for item in split["_data_files"]]):
+            entry = storage.stat(name)
             if entry is None:
-                raise InputNotFound(
-                    f"input.url: {storage.url}/state.json names {item['filename']}, which is not there."
-                )
+                raise InputNotFound(f"input.url: {storage.url}/state.json names {name}, which is not there.")
             yield _input_file(storage.url_of(entry.path), entry, "arrow-stream")
     elif (splits := _json(storage, "dataset_dict.json")) is not None:
-        for name in splits["splits"]:
+        for name in _names(storage, "dataset_dict.json", lambda: list(splits["splits"])):
             yield from _saved_files(storage.below(name))
 
 
@@ -258,5 +256,16 @@ def _json(storage: Storage, path: str) -> Any:
         return None
     try:
         return json.loads(storage.read_bytes(path))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{storage.url_of(path)} is not JSON: the saved data set is damaged.") from error
+
+
+def _names(storage: Storage, path: str, listed: Callable[[], list[Any]]) -> list[str]:
+    """The files or folders beside it that a file of `datasets` lists."""
+    try:
+        names = listed()
+    except (KeyError, TypeError):
+        names = [None]
+    if not all(isinstance(name, str) and re.fullmatch(r"[^/]*[^/.][^/]*", name) for name in names):
+        raise InputError(f"{storage.url_of(path)} does not list names: the saved data set is damaged.")
+    return names

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import xxhash
-from pydantic import TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from pipeline.errors import CommitConflict, OutputConflict, StorageError
 from pipeline.events import RunSummary
@@ -210,7 +210,7 @@ def _flat(job: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 def read_job(output: Storage) -> dict[str, Any]:
     """What `claim` wrote."""
-    return _read(output, JOB, _JOB)
+    return _read(output, JOB, _JOB).model_dump()
 
 
 def committed(output: Storage) -> Iterator[str]:
@@ -254,7 +254,17 @@ def runs(output: Storage) -> list[RunSummary]:
     return sorted(summaries, key=lambda summary: summary.started_at)
 
 
-_JOB = TypeAdapter(dict[str, Any])
+class _Job(BaseModel):
+    """What `verify` needs of a job to read the input again; there is more, which is the task's."""
+
+    model_config = ConfigDict(extra="allow")
+
+    text: str
+    text_pair: str | None
+    keep: list[str]
+
+
+_JOB = TypeAdapter(_Job)
 _QUARANTINED = TypeAdapter(Quarantined)
 _RUN = TypeAdapter(RunSummary)
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from pydantic import TypeAdapter
 
 from pipeline.errors import StorageError
 from pipeline.output import PLANS
@@ -49,6 +50,7 @@ SCHEMA = pa.schema(
 
 
 _SUPERSEDES = b"supersedes"  # Parquet key-value metadata of a plan: names of earlier units, as JSON
+_NAMES = TypeAdapter(list[str])
 
 
 def write_plan(output: Storage, number: int, units: Iterable[Unit], *, supersedes: Sequence[str] = ()) -> int:
@@ -116,8 +118,7 @@ def _units_of(output: Storage, path: str) -> Iterator[Unit]:
 
 def _superseded_by(output: Storage, path: str) -> list[str]:
     with _opened(output, path) as plan:
-        names: list[str] = json.loads((plan.metadata.metadata or {}).get(_SUPERSEDES, b"[]"))
-        return names
+        return _NAMES.validate_json((plan.metadata.metadata or {}).get(_SUPERSEDES, b"[]"))
 
 
 @contextmanager

@@ -17,11 +17,13 @@ from typing import BinaryIO
 
 import pyarrow as pa
 
-from pipeline.formats.source import Block, Rows, Source, check_columns, conformed
+from pipeline.formats.rows import checked
+from pipeline.formats.source import Block, Rows, Source, check_columns
 
 MAGIC = b"ARROW1"
 MAP_BYTES = 64 << 20  # record batches of local files larger than this are mapped instead of read
 METADATA_BUFFER_BYTES = 64 << 10  # one request for several small messages, little waste before large ones
+MAX_EXPANDED_BYTES = 1 << 30  # of a compressed record batch, which cannot be expanded in parts
 
 _CONTINUATION = 0xFFFFFFFF
 _SCHEMA, _DICTIONARY, _RECORD_BATCH = 1, 2, 3  # enum MessageHeader
@@ -35,6 +37,7 @@ class _Message:
     start: int
     stop: int
     num_rows: int  # 0 unless it is a record batch
+    compressed: tuple[int, ...]  # where its buffers begin, from the beginning of the message, if they are compressed
 
 
 class Arrow:
@@ -65,16 +68,18 @@ class Arrow:
             found = _read_schema(source, file)
             check_columns(source, found, schema)
             if start == 0 and stop is None:
-                file.seek(0)
                 batches = _read_all(source, file)
             else:
                 batches = _read_range(source, file, found, start, stop)
             for batch in batches:
-                for first in range(0, batch.num_rows, batch_rows):
-                    yield Rows(batch=conformed(batch.slice(first, batch_rows), schema))
+                yield from checked(batch, schema, batch_rows)
 
 
 def _read_all(source: Source, file: BinaryIO) -> Iterator[pa.RecordBatch]:
+    for message in _messages(source, file):
+        if message.compressed:
+            _check_expanded(source, message, _read_bytes(file, message))
+    file.seek(0)
     if source.file.format == "arrow-stream":
         yield from pa.ipc.open_stream(file)
         return
@@ -97,8 +102,26 @@ def _read_message(source: Source, file: BinaryIO, message: _Message) -> pa.Messa
         with pa.memory_map(source.url) as mapped:
             mapped.seek(message.start)
             return pa.ipc.read_message(mapped.read_buffer(size))
+    content = _read_bytes(file, message)
+    _check_expanded(source, message, content)
+    return pa.ipc.read_message(pa.py_buffer(content))
+
+
+def _read_bytes(file: BinaryIO, message: _Message) -> bytes:
     file.seek(message.start)
-    return pa.ipc.read_message(pa.py_buffer(file.read(size)))
+    return file.read(message.stop - message.start)
+
+
+def _check_expanded(source: Source, message: _Message, content: bytes) -> None:
+    """Raises `FileUnreadable` if a message says that its buffers expand too far: each begins with its size."""
+    num_bytes = 0
+    for place in message.compressed:
+        num_bytes += max(0, struct.unpack_from("<q", content, place)[0])  # -1: this one is as it is
+    if num_bytes > MAX_EXPANDED_BYTES:
+        raise source.unreadable(
+            f"a record batch at byte {message.start} expands to {num_bytes} bytes, more than the "
+            f"{MAX_EXPANDED_BYTES >> 20} MiB that are read at once. Write it in smaller record batches."
+        )
 
 
 def _read_schema(source: Source, file: BinaryIO) -> pa.Schema:
@@ -124,11 +147,19 @@ def _messages(source: Source, file: BinaryIO, start: int = 0, stop: int | None =
             raise source.unreadable(f"at byte {place} there should be a message, and there is none.")
         if size == 0:
             return  # the mark of the end
-        metadata = file.read(size)
-        if size < 0 or len(metadata) < size:
+        metadata = file.read(size) if 0 < size <= end - place else b""  # if damaged, it may be gigabytes
+        if len(metadata) < size or not metadata:
             raise source.unreadable(f"it is cut off at byte {end}, in the middle of a message.")
-        kind, body_bytes, num_rows = _parse_metadata(metadata)
-        message = _Message(kind=kind, start=place, stop=place + 8 + size + body_bytes, num_rows=num_rows)
+        kind, body_bytes, num_rows, compressed = _parse_metadata(metadata)
+        if body_bytes < 0 or num_rows < 0:
+            raise source.unreadable(f"the message at byte {place} has a negative length: it is damaged.")
+        message = _Message(
+            kind=kind,
+            start=place,
+            stop=place + 8 + size + body_bytes,
+            num_rows=num_rows,
+            compressed=tuple(8 + size + offset for offset in compressed),
+        )
         if message.stop > end:
             raise source.unreadable(f"it has {end} bytes and should have {message.stop} or more: it is truncated.")
         yield message
@@ -144,16 +175,34 @@ def _check_ends(source: Source, file: BinaryIO) -> None:
         raise source.unreadable(f"it does not {where} with {MAGIC.decode()}: it is truncated or no Arrow file.")
 
 
-def _parse_metadata(metadata: bytes) -> tuple[int, int, int]:
-    """Kind, bytes of the body, and rows, from the flatbuffer `Message`."""
+def _parse_metadata(metadata: bytes) -> tuple[int, int, int, list[int]]:
+    """Kind, bytes of the body, rows, and where in the body compressed buffers begin; from the flatbuffer `Message`."""
     message = struct.unpack_from("<I", metadata)[0]
     kind = _field(metadata, message, 1, "<B")
     body_bytes = _field(metadata, message, 3, "<q")
-    num_rows = 0
-    if kind == _RECORD_BATCH:
-        header = _field_place(metadata, message, 2)
-        num_rows = _field(metadata, header + struct.unpack_from("<I", metadata, header)[0], 0, "<q")
-    return kind, body_bytes, num_rows
+    if kind not in (_DICTIONARY, _RECORD_BATCH):
+        return kind, body_bytes, 0, []
+    batch = _follow(metadata, message, 2)
+    if kind == _DICTIONARY:
+        batch = _follow(metadata, batch, 1)
+    num_rows = _field(metadata, batch, 0, "<q") if kind == _RECORD_BATCH else 0
+    return kind, body_bytes, num_rows, _compressed_buffers(metadata, batch)
+
+
+def _compressed_buffers(metadata: bytes, batch: int) -> list[int]:
+    """Where the buffers of a `RecordBatch` that are not empty begin in its body, if it is a compressed one."""
+    if not _field_place(metadata, batch, 3):
+        return []
+    vector = _follow(metadata, batch, 2)
+    (count,) = struct.unpack_from("<I", metadata, vector)
+    buffers = struct.iter_unpack("<qq", metadata[vector + 4 : vector + 4 + 16 * count])
+    return [offset for offset, length in buffers if length > 0]
+
+
+def _follow(metadata: bytes, table: int, index: int) -> int:
+    """Where the table or vector lies that a field refers to."""
+    place = _field_place(metadata, table, index)
+    return place + int(struct.unpack_from("<I", metadata, place)[0])
 
 
 def _field(metadata: bytes, table: int, index: int, layout: str) -> int:

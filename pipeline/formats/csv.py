@@ -13,8 +13,19 @@ from typing import BinaryIO
 import pyarrow as pa
 import pyarrow.csv as pacsv
 
-from pipeline.formats.lines import BYTE_ORDER_MARK, COMPRESSION_RATIO, NOT_UTF8, skip_line
-from pipeline.formats.rows import BLOCK_BYTES, MAX_ROW_BYTES, TOO_LONG, bad_row, cut, infer_rows, one_batch, parse_rows
+from pipeline.formats.lines import BYTE_ORDER_MARK, COMPRESSION_RATIO, skip_line
+from pipeline.formats.rows import (
+    BLOCK_BYTES,
+    BLOCK_ROWS,
+    MAX_ROW_BYTES,
+    NOT_UTF8,
+    TOO_LONG,
+    bad_row,
+    cut,
+    infer_rows,
+    one_batch,
+    parse_rows,
+)
 from pipeline.formats.source import Block, Rows, Source, check_columns
 
 UNCLOSED = "a quote opens in this line and is never closed"
@@ -152,9 +163,9 @@ def _header(source: Source, blocks: Iterator[_Table | str]) -> tuple[list[str], 
 def _blocks(file: BinaryIO) -> Iterator[_Table | str]:
     """Whole rows in blocks of about `BLOCK_BYTES`; text stands for one row that cannot be read, and says why."""
     body = file.read(len(BYTE_ORDER_MARK)).removeprefix(BYTE_ORDER_MARK)
-    at_end = False
+    at_end = has_more = False
     while body or not at_end:
-        if not at_end:
+        if not at_end and not has_more:
             chunk = file.read(max(BLOCK_BYTES, len(body)))
             at_end = not chunk
             body += chunk
@@ -162,7 +173,8 @@ def _blocks(file: BinaryIO) -> Iterator[_Table | str]:
         if spans:
             yield _Table(body, spans)
         body = body[stop:]
-        if body and (at_end or len(body) > MAX_ROW_BYTES):
+        has_more = len(spans) == BLOCK_ROWS
+        if body and not has_more and (at_end or len(body) > MAX_ROW_BYTES):
             # No row ends here. A quote that is never closed costs the line it stands in; a line too long, itself.
             newline = body.find(b"\n", 0, MAX_ROW_BYTES)
             if newline >= 0 or at_end:
@@ -174,7 +186,10 @@ def _blocks(file: BinaryIO) -> Iterator[_Table | str]:
 
 
 def _split(body: bytes, *, at_end: bool) -> tuple[list[tuple[int, int]], int]:
-    """Finds the rows that end in these bytes, which begin with a row; gives their places, and where the rest begins."""
+    """Finds rows that end in these bytes, which begin with a row; gives their places, and where the rest begins.
+
+    With `BLOCK_ROWS` of them it stops.
+    """
     spans = []
     start = 0
     for found in _QUOTED_OR_NEWLINE.finditer(body):
@@ -182,6 +197,8 @@ def _split(body: bytes, *, at_end: bool) -> tuple[list[tuple[int, int]], int]:
             if body[start : found.start()] not in (b"", b"\r"):
                 spans.append((start, found.start()))
             start = found.end()
+            if len(spans) == BLOCK_ROWS:
+                return spans, start
         elif found.end() == len(body) and not (at_end and found[1]):
             return spans, start  # the quote is open; or what looks like its end may be the first of a doubled one
     if at_end and start < len(body):

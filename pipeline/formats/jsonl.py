@@ -5,6 +5,7 @@ A row that lacks a column is null there, as nothing but the rows says what colum
 
 from __future__ import annotations
 
+import copy
 import json
 import re
 from collections.abc import Iterator, Sequence
@@ -14,8 +15,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.json as pj
 
-from pipeline.formats.lines import BYTE_ORDER_MARK, NOT_UTF8, byte_blocks, line_blocks
-from pipeline.formats.rows import TOO_LONG, bad_row, cut, infer_rows, one_batch, parse_rows
+from pipeline.formats.lines import BYTE_ORDER_MARK, byte_blocks, line_blocks
+from pipeline.formats.rows import BLOCK_ROWS, NOT_UTF8, TOO_LONG, bad_row, cut, infer_rows, one_batch, parse_rows
 from pipeline.formats.source import Block, Rows, Source, is_text
 
 MAX_DEPTH = 1000  # Arrow would overflow its stack on types nested much deeper than this
@@ -29,9 +30,9 @@ class JsonLines:
     def schema(self, source: Source) -> pa.Schema:
         _check_is_lines(source)
         for block in line_blocks(source, 0, None):
-            found = pa.schema([]) if block is None else _Lines(block).inferred()
-            if found.names:
-                return found
+            for lines in _Lines(block or b"").parts():
+                if (found := lines.inferred()).names:
+                    return found
         return pa.schema([])
 
     def blocks(self, source: Source, texts: Sequence[str]) -> Iterator[Block]:
@@ -40,7 +41,11 @@ class JsonLines:
 
     def read(self, source: Source, start: int, stop: int | None, schema: pa.Schema, batch_rows: int) -> Iterator[Rows]:
         for block in line_blocks(source, start, stop):
-            yield from cut(bad_row(TOO_LONG, schema) if block is None else _Lines(block).rows(schema), batch_rows)
+            if block is None:
+                yield bad_row(TOO_LONG, schema)
+                continue
+            for lines in _Lines(block).parts():
+                yield from cut(lines.rows(schema), batch_rows)
 
 
 def _check_is_lines(source: Source) -> None:
@@ -77,6 +82,15 @@ class _Lines:
 
     def inferred(self) -> pa.Schema:
         return infer_rows(len(self._starts), lambda i, j: self._parse(i, j, None))
+
+    def parts(self) -> Iterator[_Lines]:
+        """The lines in order, `BLOCK_ROWS` at a time."""
+        for first in range(0, len(self._starts), BLOCK_ROWS):
+            part = copy.copy(self)
+            chosen = slice(first, first + BLOCK_ROWS)
+            part._starts, part._ends = self._starts[chosen], self._ends[chosen]
+            part._could_be_object = self._could_be_object[chosen]
+            yield part
 
     def _parse(self, start: int, stop: int, schema: pa.Schema | None) -> pa.RecordBatch:
         """Parses the lines `start:stop`; with a schema, what it does not name is passed over.

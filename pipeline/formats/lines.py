@@ -11,12 +11,11 @@ from typing import BinaryIO
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.formats.rows import BLOCK_BYTES, MAX_ROW_BYTES, TOO_LONG, bad_row, cut
+from pipeline.formats.rows import BLOCK_BYTES, MAX_ROW_BYTES, NOT_UTF8, TOO_LONG, bad_row, cut
 from pipeline.formats.source import Block, Rows, Source, check_columns
 
 COMPRESSION_RATIO = 3  # what text shrinks by, roughly: to guess the size of a compressed file's content
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
-NOT_UTF8 = "the row is not valid UTF-8"
 
 
 class Text:

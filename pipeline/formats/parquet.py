@@ -7,11 +7,11 @@ from collections.abc import Iterator, Sequence
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.formats.source import Block, Rows, Source, check_columns, conformed
+from pipeline.formats.rows import BATCH_BYTES, checked
+from pipeline.formats.source import Block, Rows, Source, check_columns, is_text
 
 # Column chunks are read through buffers of this size instead of whole, so that memory does not depend on the row group.
 BUFFER_BYTES = 4 << 20
-BATCH_BYTES = 16 << 20  # of the columns that are read: batches of large documents have fewer rows
 FOOTER_BYTES = 64 << 10  # usually one request
 
 
@@ -32,8 +32,17 @@ class Parquet:
 
     def read(self, source: Source, start: int, stop: int | None, schema: pa.Schema, batch_rows: int) -> Iterator[Rows]:
         with source.open() as file:
-            reader = pq.ParquetFile(file, buffer_size=BUFFER_BYTES, pre_buffer=False)
-            check_columns(source, reader.schema_arrow, schema)
+            footer = pq.read_metadata(file)
+            found = footer.schema.to_arrow_schema()
+            reader = pq.ParquetFile(
+                file,
+                metadata=footer,
+                # As dictionaries until they are cut: a long value that all rows share takes no room in the file.
+                read_dictionary=[c.name for c in found if is_text(c.type)],
+                buffer_size=BUFFER_BYTES,
+                pre_buffer=False,
+            )
+            check_columns(source, found, schema)
             groups = range(start, reader.num_row_groups if stop is None else stop)
             for group in groups:
                 batches = reader.iter_batches(
@@ -43,7 +52,7 @@ class Parquet:
                     use_threads=False,  # the columns are few; the cores belong to the model
                 )
                 for batch in batches:
-                    yield Rows(batch=conformed(batch, schema))
+                    yield from checked(batch, schema, batch_rows)
 
 
 def _size(group: pq.RowGroupMetaData, names: Sequence[str]) -> int:

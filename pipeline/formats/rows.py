@@ -5,12 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from pipeline.formats.source import Rows
+from pipeline.formats.source import Rows, conformed, is_text
 
-BLOCK_BYTES = 4 << 20  # read and parsed at a time
+BLOCK_BYTES = 1 << 20  # read at a time
+BLOCK_ROWS = 1 << 14  # parsed at a time, that a block of tiny or of bad rows takes neither much memory nor minutes
+BATCH_BYTES = 16 << 20  # of the columns that are read: batches of large documents have fewer rows
 MAX_ROW_BYTES = 64 << 20  # a longer row is not read into memory; it becomes one row with an error
+NOT_UTF8 = "the row is not valid UTF-8"
 TOO_LONG = f"the row is longer than {MAX_ROW_BYTES >> 20} MiB"
 
 
@@ -73,6 +78,95 @@ def _with_nulls(parsed: pa.RecordBatch, num_rows: int, errors: dict[int, str], s
     bad[list(errors)] = True
     places = pa.array(np.cumsum(~bad) - 1, mask=bad)
     return pa.RecordBatch.from_arrays([parsed.column(name).take(places) for name in schema.names], schema=schema)
+
+
+def checked(batch: pa.RecordBatch, schema: pa.Schema, batch_rows: int) -> Iterator[Rows]:
+    """Rows of a format that says how it is to be read, but is not to be believed.
+
+    Texts become plain ones a few rows at a time: thousands of rows may share one long value. A row with a text that is
+    not UTF-8, or is too long, becomes nulls with a reason.
+
+    Raises:
+        pa.ArrowException: it is damaged otherwise; to read it would be to read what lies beside it in memory.
+    """
+    batch = batch.select(schema.names)
+    sound = _is_utf8(batch)
+    if not sound:  # which may not be all that is wrong
+        _is_utf8(pa.RecordBatch.from_arrays([_as_bytes(column) for column in batch.columns], batch.schema.names))
+    for first in range(0, batch.num_rows, batch_rows):
+        for part, sizes in _fitting(batch.slice(first, batch_rows)):
+            if sound and int(sizes.max()) <= MAX_ROW_BYTES:
+                yield Rows(batch=conformed(part, schema))
+            else:
+                yield _without_bad(part, sizes, schema)
+
+
+def _is_utf8(batch: pa.RecordBatch) -> bool:
+    """Whether all texts are; raises `pa.ArrowException` if something else is wrong."""
+    try:
+        batch.validate(full=True)
+    except pa.ArrowInvalid as error:
+        if "UTF8" not in str(error):
+            raise
+        return False
+    return True
+
+
+def _as_bytes(texts: pa.Array) -> pa.Array:
+    """The same values, of a type that need not be UTF-8; columns that hold no texts as they are."""
+    kind = texts.type
+    if not is_text(kind):
+        return texts
+    if pa.types.is_dictionary(kind):
+        return pa.DictionaryArray.from_arrays(texts.indices, _as_bytes(texts.dictionary), safe=False)
+    if pa.types.is_string_view(kind):
+        return texts.view(pa.binary_view())
+    return texts.view(pa.large_binary() if pa.types.is_large_string(kind) else pa.binary())
+
+
+def _fitting(batch: pa.RecordBatch) -> Iterator[tuple[pa.RecordBatch, npt.NDArray[np.int64]]]:
+    """Cuts so that texts take no more than `BATCH_BYTES` but for single rows; with the bytes of each row."""
+    sizes = _text_bytes(batch)
+    ends = np.cumsum(sizes)
+    start = 0
+    while start < batch.num_rows:
+        before = int(ends[start - 1]) if start else 0
+        stop = max(start + 1, int(np.searchsorted(ends, before + BATCH_BYTES, side="right")))
+        yield batch.slice(start, stop - start), sizes[start:stop]
+        start = stop
+
+
+def _without_bad(batch: pa.RecordBatch, sizes: npt.NDArray[np.int64], schema: pa.Schema) -> Rows:
+    def parse(start: int, stop: int) -> pa.RecordBatch:
+        if int(sizes[start:stop].max()) > MAX_ROW_BYTES:
+            raise ValueError(TOO_LONG)
+        rows = conformed(batch.slice(start, stop - start), schema)
+        rows.validate(full=True)
+        return rows
+
+    return parse_rows(
+        batch.num_rows, parse, lambda row: TOO_LONG if int(sizes[row]) > MAX_ROW_BYTES else NOT_UTF8, schema
+    )
+
+
+def _text_bytes(batch: pa.RecordBatch) -> npt.NDArray[np.int64]:
+    """Bytes of each row's texts, as plain ones."""
+    total = np.zeros(batch.num_rows, dtype=np.int64)
+    for column in batch.columns:
+        if is_text(column.type):
+            total += pc.fill_null(_lengths(column), 0).to_numpy(zero_copy_only=False)
+    return total
+
+
+def _lengths(texts: pa.Array) -> pa.Array:
+    if pa.types.is_dictionary(texts.type):
+        return _lengths(texts.dictionary).take(texts.indices)
+    if pa.types.is_string_view(texts.type):  # Arrow has no such function for them: each view begins with it
+        views = np.frombuffer(texts.buffers()[1], dtype=np.int32)[
+            4 * texts.offset : 4 * (texts.offset + len(texts)) : 4
+        ]
+        return pa.array(views, mask=texts.is_null().to_numpy(zero_copy_only=False))
+    return pc.binary_length(texts)
 
 
 def bad_row(reason: str, schema: pa.Schema) -> Rows:
