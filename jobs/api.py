@@ -82,7 +82,7 @@ def annotate(
     model: str | PathLike[str] | tuple[Any, Any],
     task: Mapping[str, Any] | AnyTask,
     revision: str | None = None,
-    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto",
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "float32",
 ) -> pa.Table:
     """Labels texts in this process, without Ray: on the GPU if there is one.
 
@@ -91,7 +91,7 @@ def annotate(
         model: a folder, an fsspec URL or a Hub id; or a loaded model with its tokenizer, which is used as it is.
         task: the `task:` part of a job spec, as in `{"type": "ner", "aggregation": "first"}`.
         revision: of a model on the Hub.
-        dtype: of a model that is loaded here.
+        dtype: of a model that is loaded here: float32 is exact, "auto" is what a job computes in.
 
     Returns:
         One row a text, in order: the job's output columns and `error`.
