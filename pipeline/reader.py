@@ -56,17 +56,21 @@ def read_unit(
         if piece.num_rows is not None and row + piece.num_rows <= unit.first_row:
             row += piece.num_rows
             continue
+        if unit.stop_row is not None and row >= unit.stop_row:
+            return
         for batch in read_piece(
-            piece, text=text, text_pair=text_pair, keep=keep, schema=schema, storage_options=storage_options
+            piece,
+            text=text,
+            text_pair=text_pair,
+            keep=keep,
+            schema=schema,
+            storage_options=storage_options,
+            stop_row=None if unit.stop_row is None else unit.stop_row - row,
         ):
             start, stop = max(unit.first_row - row, 0), len(batch.texts)
-            if unit.stop_row is not None:
-                stop = min(stop, unit.stop_row - row)
-            row += len(batch.texts)
             if start < stop:
                 yield batch.slice(start, stop)
-            if unit.stop_row is not None and row >= unit.stop_row:
-                return
+            row += stop
 
 
 def read_piece(
@@ -78,12 +82,14 @@ def read_piece(
     schema: pa.Schema | None = None,
     storage_options: Mapping[str, Any] | None = None,
     batch_rows: int = 4096,
+    stop_row: int | None = None,
 ) -> Iterator[RawBatch]:
     """Streams the rows of a piece. Memory depends on the batch, not on the piece or the file.
 
     Args:
         schema: from `planner.input_schema`, the types that hold for the whole job; None takes them from this file.
         batch_rows: most rows in a batch; where rows are large there are fewer.
+        stop_row: gives the piece's rows before this one.
 
     Raises:
         FileChanged: the file is not the one that was planned, or did not stay it: no batch then is to be used.
@@ -101,8 +107,12 @@ def read_piece(
         wanted = select_columns(found, text=text, text_pair=text_pair, keep=keep, where=source.url)
         first_row = 0
         for rows in file_format.read(source, piece.start, piece.stop, wanted, batch_rows):
-            yield _raw_batch(rows, text, text_pair, keep, first_row)
-            first_row += rows.batch.num_rows
+            batch = _raw_batch(rows, text, text_pair, keep, first_row)
+            first_row += len(batch.texts)
+            if stop_row is not None and first_row >= stop_row:
+                yield batch.slice(0, len(batch.texts) - (first_row - stop_row))
+                break
+            yield batch
         source.check_unchanged()
 
 

@@ -13,8 +13,9 @@ from pipeline.errors import FileChanged, FileUnreadable
 from pipeline.listing import list_files
 from pipeline.options import InputOptions
 from pipeline.plans import read_plans, write_plan
-from pipeline.reader import read_piece
+from pipeline.reader import read_piece, read_unit
 from pipeline.storage import Storage
+from pipeline.units import Unit
 from tests.support.corpora import WRITERS, planned, read_units, whole
 from tests.support.s3 import S3Bucket
 
@@ -47,6 +48,19 @@ def test_a_unit_never_mixes_two_versions(name: str, place: tuple[Storage, dict[s
         return
     assert storage.reads_one_version  # it had all the bytes that it needed before
     assert [text for batch in read for text in batch.texts.to_pylist()] == [row["text"] for row in ROWS]
+
+
+def test_rows_in_the_middle_of_a_file_are_of_one_version_too(tmp_path: Path) -> None:
+    path = tmp_path / "x.jsonl"
+    path.write_bytes(WRITERS["x.jsonl"](pa.Table.from_pylist(ROWS)))
+    (file,) = list_files(InputOptions(url=str(tmp_path)))
+    unit = Unit(name="u", pieces=(whole(file),), size_bytes=1, first_row=10, stop_row=15_000)
+    assert sum(len(batch.texts) for batch in read_unit(unit, text="text")) == 14_990
+    batches = read_unit(unit, text="text")
+    next(batches)
+    path.write_bytes(WRITERS["x.jsonl"](pa.Table.from_pylist(OTHER_ROWS)))
+    with pytest.raises(FileChanged, match="replaced while it was read"):
+        list(batches)
 
 
 def test_a_replaced_object_is_told_by_the_next_request(s3_bucket: S3Bucket) -> None:
