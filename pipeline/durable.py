@@ -20,7 +20,7 @@ def create_durably(target: str, write: Callable[[Path], Any], *, exclusive: bool
     """Writes beside the target under a hidden name, makes that durable, then gives it its name in one step.
 
     Args:
-        target: its folder is made if need be.
+        target: absolute; its folder is made if need be.
         write: writes the content to the path that it is given.
 
     Raises:
@@ -29,7 +29,7 @@ def create_durably(target: str, write: Callable[[Path], Any], *, exclusive: bool
     """
     folder, name = os.path.split(target)
     staged = os.path.join(folder, f".{name}.{uuid.uuid4().hex[:8]}.staged")
-    os.makedirs(folder, exist_ok=True)
+    _make_folder(folder)
     try:
         write(Path(staged))
         _sync(staged)
@@ -46,6 +46,16 @@ def create_durably(target: str, write: Callable[[Path], Any], *, exclusive: bool
 def is_staged(path: str) -> bool:
     """Whether a file has such a hidden name: it is being written, or its writer was killed."""
     return _STAGED.fullmatch(os.path.basename(path)) is not None
+
+
+def _make_folder(folder: str) -> None:
+    """Makes a folder with those above it; that each is there is durable too."""
+    if os.path.isdir(folder):
+        return
+    above = os.path.dirname(folder)
+    _make_folder(above)
+    os.makedirs(folder, exist_ok=True)  # another writer may be as far
+    _sync(above)
 
 
 def _sync(path: str) -> None:

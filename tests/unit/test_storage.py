@@ -164,6 +164,21 @@ def test_a_local_write_that_fails_leaves_nothing(tmp_path: Path, monkeypatch: py
     assert os.listdir(tmp_path) == []
 
 
+def test_a_local_write_is_durable_with_the_folders_that_it_makes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    storage = Storage.open(str(tmp_path))
+    synced: list[str] = []
+    monkeypatch.setattr(os, "fsync", lambda descriptor: synced.append(os.readlink(f"/proc/self/fd/{descriptor}")))
+    storage.write_bytes("a/b/part", b"1")
+    *above, staged, folder = synced
+    assert above == [str(tmp_path), str(tmp_path / "a")]
+    assert os.path.dirname(staged) == folder == str(tmp_path / "a" / "b")
+    synced.clear()
+    storage.write_bytes("a/b/part", b"2")
+    assert len(synced) == 2
+
+
 def test_exclusive_writes_without_hard_links(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     storage = Storage.open(str(tmp_path))
 
