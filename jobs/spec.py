@@ -215,12 +215,7 @@ def _text_keys(values: Any, *, source: str) -> dict[str, Any]:
 def _redact(value: Any) -> Any:
     match value:
         case Mapping():
-            return {
-                key: inner
-                if key in _PUBLIC_STORAGE_KEYS and isinstance(inner, str) and "@" not in inner
-                else _redact(inner)
-                for key, inner in value.items()
-            }
+            return {key: inner if _is_public(key, inner) else _redact(inner) for key, inner in value.items()}
         case Sequence() if not isinstance(value, str):
             return [_redact(inner) for inner in value]
         case bool() | int() | float() | None:
