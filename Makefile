@@ -2,6 +2,7 @@
 PYTHON ?= python3
 ROUNDS ?= 10
 SEEDS ?= 1000
+CASES ?= 5000
 PROCESSES ?= 2
 VENV := .venv
 BIN := $(VENV)/bin
@@ -9,7 +10,7 @@ BIN := $(VENV)/bin
 REFERENCE := transformers==4.56.2 tokenizers==0.22.1 huggingface_hub==0.36.2
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help demo test check simulate chaos peers setup clean
+.PHONY: help demo test check simulate chaos fuzz peers setup clean
 .DEFAULT_GOAL := help
 
 help:
@@ -18,6 +19,7 @@ help:
 	@echo 'make check    lint, format and types'
 	@echo 'make simulate the ledger, the driver and the lease through SEEDS=1000 lives of crashes, in virtual time'
 	@echo 'make chaos    jobs that lose workers, nodes, drivers and storage, ROUNDS=10 of them, against undisturbed ones'
+	@echo 'make fuzz     CASES=5000 damaged files and records of every format, each to end in rows, quarantine or an error'
 	@echo 'make peers    install what tests/bench/peers.py measures the product against'
 	@echo 'make setup    only set up $(VENV), which the others do by themselves; PYTHON=... picks the interpreter'
 	@echo 'make clean    remove what the others have made'
@@ -38,6 +40,9 @@ simulate: setup
 
 chaos: setup
 	$(BIN)/python -m tests.chaos --rounds $(ROUNDS)
+
+fuzz: setup
+	$(BIN)/python -m tests.fuzz --cases $(CASES)
 
 peers: $(VENV)/peers/.installed
 
