@@ -31,7 +31,9 @@ STALL_S = 600.0  # without a step or a word, with units in hand: a worker hangs
 LOOK_S = 1.0  # between looks for workers that hang
 SLEPT_S = 30.0  # between two looks: it was us who did not look (a laptop that slept), so nobody was silent
 
-MAX_LOST_WORKERS = 8  # with nobody to blame and no unit done in between: then something is wrong with all of them
+# With nobody to blame and no unit done in between: then something is wrong with all of them. Those that were at work
+# when the first was lost are not counted: they may have gone with it, on the same node.
+MAX_LOST_WORKERS = 8
 MAX_LOST_TO_SUSPECTS = 32  # units of many rows, no unit done in between: it is not the rows that kill workers
 
 STRAGGLER_FACTOR = 2.0  # times as long as the median
@@ -96,6 +98,7 @@ class Ledger:
         self._draining = False
         self._num_done = 0
         self._lost_in_a_row = self._lost_to_suspects = 0
+        self._beside_first_lost = 0  # workers
         self._durations: deque[float] = deque(maxlen=STRAGGLER_SAMPLE)
 
     @property
@@ -305,6 +308,8 @@ class Ledger:
                 failure = Failure(kind=WorkerError.__name__, message=f"its worker was lost: {reason}")
                 decisions += self._after_failure(attempt, failure, now)
         else:
+            if not self._lost_in_a_row:
+                self._beside_first_lost = len(self._workers)
             self._lost_in_a_row += 1
             for attempt in concerned:
                 decisions.append(Retry(unit=attempt.unit, attempt=attempt.number, reason=reason))
@@ -313,7 +318,7 @@ class Ledger:
         return decisions + self._beyond_hope(reason)
 
     def _beyond_hope(self, reason: str) -> list[Decision]:
-        if self._lost_in_a_row >= MAX_LOST_WORKERS:
+        if self._lost_in_a_row >= MAX_LOST_WORKERS + self._beside_first_lost:
             message = f"{self._lost_in_a_row} workers were lost in a row; the last: {reason}"
         elif self._lost_to_suspects >= MAX_LOST_TO_SUSPECTS:
             message = (

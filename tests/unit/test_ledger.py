@@ -246,6 +246,20 @@ def test_workers_that_are_lost_for_no_unit_end_the_run() -> None:
     assert abort.failure.message == f"{MAX_LOST_WORKERS} workers were lost in a row; the last: no memory"
 
 
+def test_a_node_that_takes_all_its_workers_with_it_does_not_end_the_run() -> None:
+    names = [f"w{number}" for number in range(2 * MAX_LOST_WORKERS)]
+    ledger = Ledger([unit(f"{number:03d}") for number in range(100)])
+    for name in names:
+        ledger.worker_ready(name, 0.0)
+    lost = [decision for name in names for decision in ledger.worker_lost(name, "its node died", 1.0)]
+    assert len([d for d in lost if isinstance(d, Retry)]) == 4 * MAX_LOST_WORKERS  # two units each
+    assert not any(isinstance(d, Abort) for d in lost)
+    for number in range(MAX_LOST_WORKERS - 2):  # those that came instead
+        assert ledger.worker_lost(f"v{number}", "no memory", 2.0) == []
+    (abort,) = ledger.worker_lost("v", "no memory", 2.0)
+    assert isinstance(abort, Abort)
+
+
 def test_everything_that_ends_its_worker_ends_the_run() -> None:
     ledger = Ledger([unit(f"{number:03d}") for number in range(100)], max_attempts=3)
     decisions: list[Decision] = []
