@@ -23,7 +23,7 @@ from pipeline.planner import input_schema, list_files, plan_units
 from pipeline.pool import RayPool
 from pipeline.replica import Replica
 from pipeline.storage import Storage
-from pipeline.units import Unit
+from pipeline.units import Unit, part_name
 from pipeline.workers import Counted, Done, Failed, Leaving, Lost, Message, Progressed, Ready
 from tests.support import length_engine
 from tests.support.length_engine import LengthEngine
@@ -131,10 +131,11 @@ def test_a_worker_that_is_asked_to_end_commits_what_is_on_the_device_and_hands_b
     workers.until(lambda: workers.of(Lost))
 
     assert [type(m) for m in workers.of(Leaving, Failed, Done, Lost)] == [Leaving, Failed, Failed, Failed, Done, Lost]
-    assert {failed.unit for failed in workers.of(Failed)} == {unit.name for unit in units[1:4]}
+    (done,) = workers.of(Done)  # any of the first three: calls to an actor may overtake each other
+    assert {failed.unit for failed in workers.of(Failed)} | {done.report.name} == {unit.name for unit in units[:4]}
     assert {failed.failure.kind for failed in workers.of(Failed)} == {HandedBack.__name__}
-    assert [done.report.name for done in workers.of(Done)] == [units[0].name]
-    assert [path.name for path in (tmp_path / "out").glob("part-*")] == [units[0].output_name]
+    assert done.report.name != units[3].name
+    assert [path.name for path in (tmp_path / "out").glob("part-*")] == [part_name(done.report.name)]
     workers.until(lambda: not is_there(pid))
 
 
