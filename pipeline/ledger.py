@@ -19,7 +19,7 @@ import heapq
 import statistics
 from collections import deque
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from pipeline.cutting import by_piece, halves, is_part, is_range
 from pipeline.decisions import Abort, Assign, Decision, Drop, End, Failure, Quarantine, Retire, Retry, Split
@@ -51,6 +51,13 @@ class _Attempt:
     num_rows: int | None = None  # once a worker has counted them
     num_done: int = 0  # units that were done in this run when it was handed out
     holders: dict[str, float] = field(default_factory=dict)  # worker -> since when
+
+    @property
+    def counted(self) -> Unit:
+        """The unit; a range without an end goes as far as rows were counted."""
+        if self.num_rows is None or not is_range(self.unit) or self.unit.stop_row is not None:
+            return self.unit
+        return replace(self.unit, stop_row=self.unit.first_row + self.num_rows)
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -359,7 +366,7 @@ class Ledger:
             return [Retry(unit=unit, attempt=number, reason=failure.message)]
         if of_storage and not others_went_well:  # it is not the unit, and would go on to be the same with all others
             return [Abort(failure=failure)]
-        return [Quarantine(unit=unit, attempts=number, reason=failure.message)]
+        return [Quarantine(unit=attempt.counted, attempts=number, reason=failure.message)]
 
     def _cut(self, unit: Unit, parts: tuple[Unit, ...], failure: Failure, now: float, *, alone: bool) -> list[Decision]:
         for part in parts:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 
@@ -206,8 +207,7 @@ def test_a_unit_that_ends_its_workers_is_cut_until_the_row_is_alone() -> None:
 
 
 def test_half_a_unit_is_cut_after_one_failure_and_a_row_given_up_after_all() -> None:
-    half = unit("a.r000000002-end")
-    half = type(half)(name=half.name, pieces=half.pieces, size_bytes=1, first_row=2)
+    half = replace(unit("a.r000000002-end"), first_row=2)
     ledger = Ledger([half], max_attempts=2)
     (cut,) = [d for d in lost_alone(ledger, half.name, 2, 1, 0.0) if isinstance(d, Split)]
     assert [part.name for part in cut.parts] == ["a.r000000002-000000003", "a.r000000003-end"]
@@ -226,6 +226,16 @@ def test_a_file_that_cannot_even_be_counted_is_given_up_whole() -> None:
     (given_up,) = lost_alone(ledger, "a", None, 2, 20.0)
     assert isinstance(given_up, Quarantine)
     assert "it died" in given_up.reason
+
+
+@pytest.mark.parametrize(("num_rows", "stop_row"), [(1, 10), (None, None)])
+def test_the_last_range_of_a_unit_is_given_up_as_far_as_it_was_counted(
+    num_rows: int | None, stop_row: int | None
+) -> None:
+    last = replace(unit("a.r000000009-end"), first_row=9)
+    ledger = Ledger([last], max_attempts=1)
+    (given_up,) = [d for d in lost_alone(ledger, last.name, num_rows, 1, 0.0) if isinstance(d, Quarantine)]
+    assert given_up.unit == replace(last, stop_row=stop_row)
 
 
 def test_a_unit_of_several_files_is_cut_by_file_first() -> None:
