@@ -13,8 +13,9 @@ from pipeline.loading import ModelFiles
 from pipeline.planner import BadFile, input_schema, list_files, plan_units
 from pipeline.resume import Progress, all_units
 from pipeline.sizing import unit_bytes
+from pipeline.spool import Listing, spooled
 from pipeline.storage import Storage
-from pipeline.units import InputFile, Unit
+from pipeline.units import Unit
 
 FIRST_UNITS = 10
 FIRST_BAD_FILES = 10
@@ -54,41 +55,45 @@ def make_plan(spec: JobSpec) -> Plan:
     """
     plan = Plan()
     output = Storage.open(spec.output.url, spec.output.storage)
-    files = list(list_files(spec.input))
-    input_schema(files, spec.input, spec.output.keep)
-    progress = Progress.of(output)
-    changed = changes(output, progress, files, prune=spec.output.prune)
-    plan.num_gone_files, plan.num_pruned_files = changed.num_gone, changed.num_pruned
-    _count_files(plan, files, changed.to_plan)
-    _count_units(plan, output, progress, set(changed.superseded))
-    size = spec.input.unit_bytes or _unit_bytes(spec, files)
-    for planned in plan_units(changed.to_plan, spec.input, unit_bytes=size):
-        if isinstance(planned, BadFile):
-            plan.num_bad_files += 1
-            if plan.num_bad_files <= FIRST_BAD_FILES:
-                plan.bad_files.append(planned.reason)
-            continue
-        plan.num_units += 1
-        plan.text_bytes += planned.size_bytes
-        rows = planned.num_rows
-        plan.num_rows = None if plan.num_rows is None or rows is None else plan.num_rows + rows
-        if plan.num_units <= FIRST_UNITS:
-            plan.first_units.append(planned)
+    with spooled(list_files(spec.input)) as files:
+        input_schema(files, spec.input, spec.output.keep)
+        progress = Progress.of(output)
+        changed = changes(output, progress, files, prune=spec.output.prune)
+        plan.num_gone_files, plan.num_pruned_files = changed.num_gone, changed.num_pruned
+        _count_files(plan, files, changed.num_to_plan)
+        _count_units(plan, output, progress, set(changed.superseded))
+        size = spec.input.unit_bytes or _unit_bytes(spec, files.size_bytes)
+        for planned in plan_units(changed.to_plan, spec.input, unit_bytes=size):
+            _count(plan, planned)
     return plan
 
 
-def _unit_bytes(spec: JobSpec, files: list[InputFile]) -> int:
+def _unit_bytes(spec: JobSpec, input_bytes: int) -> int:
     """What a run chooses: by the size of the model."""
     model = ModelFiles.of(spec.model)
     config = load_config(model.path, revision=model.revision)
-    return unit_bytes(config, spec.workers, sum(file.size_bytes for file in files))
+    return unit_bytes(config, spec.workers, input_bytes)
 
 
-def _count_files(plan: Plan, files: list[InputFile], to_plan: list[InputFile]) -> None:
+def _count_files(plan: Plan, files: Listing, num_to_plan: int) -> None:
     plan.num_files = len(files)
-    plan.num_files_before = len(files) - len(to_plan)
-    plan.file_bytes = sum(file.size_bytes for file in files)
+    plan.num_files_before = len(files) - num_to_plan
+    plan.file_bytes = files.size_bytes
     plan.formats = Counter(file.format for file in files)
+
+
+def _count(plan: Plan, planned: Unit | BadFile) -> None:
+    if isinstance(planned, BadFile):
+        plan.num_bad_files += 1
+        if plan.num_bad_files <= FIRST_BAD_FILES:
+            plan.bad_files.append(planned.reason)
+        return
+    plan.num_units += 1
+    plan.text_bytes += planned.size_bytes
+    rows = planned.num_rows
+    plan.num_rows = None if plan.num_rows is None or rows is None else plan.num_rows + rows
+    if plan.num_units <= FIRST_UNITS:
+        plan.first_units.append(planned)
 
 
 def _count_units(plan: Plan, output: Storage, progress: Progress, superseded: set[str]) -> None:

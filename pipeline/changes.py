@@ -2,58 +2,84 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
+from itertools import compress
+
+import numpy as np
+import numpy.typing as npt
 
 from pipeline.plans import read_plans
 from pipeline.resume import Progress
 from pipeline.storage import Storage
 from pipeline.units import InputFile
-
-FileVersion = tuple[str, str]  # URL and fingerprint
+from pipeline.versions import Versions
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Changes:
     """How the input differs from what was planned."""
 
-    to_plan: list[InputFile]  # new and changed files, and those that shared a unit with a changed one
+    files: Collection[InputFile]  # that are there now
+    is_to_plan: npt.NDArray[np.bool_]  # which of them: new and changed ones, and what shared a unit with a changed one
     superseded: list[str]  # units that a changed file was part of; with `prune`, or one that is gone
     num_gone: int  # files that were planned and are no longer there, and whose rows stay
     num_pruned: int  # such files whose rows go: if so asked, or with those of a changed file in the same unit
     settled: list[str]  # in quarantine, files that were planned since, have changed or are gone
 
+    @property
+    def to_plan(self) -> Iterator[InputFile]:
+        return compress(self.files, self.is_to_plan)
 
-def changes(output: Storage, progress: Progress, files: Sequence[InputFile], *, prune: bool = False) -> Changes:
+    @property
+    def num_to_plan(self) -> int:
+        return int(self.is_to_plan.sum())
+
+
+def changes(output: Storage, progress: Progress, files: Collection[InputFile], *, prune: bool = False) -> Changes:
     """Compares the files that are there now with the plans.
 
     Args:
+        files: read several times; of each, some thirty bytes are held meanwhile, and one byte of what is given back.
         prune: put units with files that are gone out of force, and plan anew what else they hold.
     """
-    now = {file.url: file.fingerprint for file in files}
-    planned: set[FileVersion] = set()
+    now = Versions(files)
+    is_to_plan = np.ones(len(now), dtype=bool)
     outdated: list[str] = []
     gone: set[str] = set()
     pruned: set[str] = set()
     for unit in read_plans(output):
         versions = {(piece.file.url, piece.file.fingerprint) for piece in unit.pieces}
-        missing = {url for url, _ in versions if url not in now}
-        if (prune and missing) or any(now.get(url, fingerprint) != fingerprint for url, fingerprint in versions):
+        missing: set[str] = set()
+        current: list[int] = []
+        has_changed = False
+        for url, fingerprint in versions:
+            place = now.place(url)
+            if place is None:
+                missing.add(url)
+            elif now.is_current(place, fingerprint):
+                current.append(place)
+            else:
+                has_changed = True
+        if has_changed or (prune and missing):
             outdated.append(unit.name)
             pruned |= missing
         else:
-            planned |= versions
+            is_to_plan[current] = False
             gone |= missing
     settled: list[str] = []
-    unreadable: set[FileVersion] = set()
+    unreadable: list[int] = []
     for record in progress.bad_files():
-        (version,) = zip(record.urls, record.fingerprints, strict=True)
-        if version in planned or now.get(version[0]) != version[1]:
+        ((url, fingerprint),) = zip(record.urls, record.fingerprints, strict=True)
+        place = now.place(url)
+        if place is None or not now.is_current(place, fingerprint) or not is_to_plan[place]:
             settled.append(record.name)
         else:
-            unreadable.add(version)
+            unreadable.append(place)
+    is_to_plan[unreadable] = False
     return Changes(
-        to_plan=[file for file in files if (file.url, file.fingerprint) not in planned | unreadable],
+        files=files,
+        is_to_plan=now.in_order(is_to_plan),
         superseded=outdated,
         num_gone=len(gone),
         num_pruned=len(pruned),
@@ -61,12 +87,13 @@ def changes(output: Storage, progress: Progress, files: Sequence[InputFile], *, 
     )
 
 
-def unreadable_before(output: Storage, progress: Progress, files: Sequence[InputFile]) -> Changes:
+def unreadable_before(output: Storage, progress: Progress, files: Collection[InputFile]) -> Changes:
     """What there is to plan when nothing is to be done but to try again the files that could not be planned."""
     bad = {record.name: (record.urls[0], record.fingerprints[0]) for record in progress.bad_files()}
+    versions = set(bad.values())
     return replace(
         changes(output, progress, files),
-        to_plan=[file for file in files if (file.url, file.fingerprint) in bad.values()],
+        is_to_plan=np.fromiter(((file.url, file.fingerprint) in versions for file in files), dtype=bool),
         superseded=[],
         num_pruned=0,
         settled=list(bad),

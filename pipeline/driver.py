@@ -38,7 +38,7 @@ from pipeline.resume import Progress, all_units
 from pipeline.stopping import StopSignals
 from pipeline.storage import Storage
 from pipeline.tally import Tally
-from pipeline.units import InputFile, Unit, part_name
+from pipeline.units import Unit, part_name
 from pipeline.workers import Counted, Done, Failed, Leaving, Lost, Message, Pool, Progressed, Ready
 
 logger = logging.getLogger(__name__)
@@ -99,18 +99,15 @@ class Driver:
     def summary(self) -> RunSummary:
         return self._tally.summary
 
-    def to_its_end(
-        self, make_pool: Callable[[], Pool], *, files: Sequence[InputFile], changed: Changes, retry: bool = False
-    ) -> RunSummary:
+    def to_its_end(self, make_pool: Callable[[], Pool], *, changed: Changes, retry: bool = False) -> RunSummary:
         """Works until nothing is left, then writes `_SUCCESS` and the summary.
 
         Args:
-            files: the input as it is now.
-            changed: how that differs from what was planned before this run.
+            changed: how the input as it is now differs from what was planned before this run.
             retry: do what is in quarantine and nothing else, rather than what is left.
         """
         with StopSignals() as stop:
-            steps = self.steps(make_pool, files=files, changed=changed, retry=retry, stop=stop)
+            steps = self.steps(make_pool, changed=changed, retry=retry, stop=stop)
             try:
                 for _ in steps:
                     pass
@@ -123,7 +120,6 @@ class Driver:
         self,
         make_pool: Callable[[], Pool],
         *,
-        files: Sequence[InputFile],
         changed: Changes,
         retry: bool = False,
         stop: Stop,
@@ -131,7 +127,7 @@ class Driver:
         """The same in steps, each as long as the pool waits for news."""
         progress = Progress.of(self._storage)
         self._tidy(progress)
-        gone_before = self._survey(progress, files, changed, retry)
+        gone_before = self._survey(progress, changed, retry)
         num_todo = self.summary.num_units - self.summary.num_units_done_before - self._num_left_out
         wrote = bool(num_todo) or changed.num_gone != gone_before
         try:
@@ -153,12 +149,12 @@ class Driver:
         else:
             self._finish("done", wrote=wrote)
 
-    def _survey(self, progress: Progress, files: Sequence[InputFile], changed: Changes, retry: bool) -> int:
+    def _survey(self, progress: Progress, changed: Changes, retry: bool) -> int:
         """Counts what is done and what is to do; returns how many files were gone at the last run."""
         if retry:
             self._tried_again = {name for name, record in progress.quarantined.items() if not record.is_file}
-            self._new_plan = f"{num_plans(self._storage) - 1:05d}-" if changed.to_plan else None
-        given_up = progress.given_up(files)
+            self._new_plan = f"{num_plans(self._storage) - 1:05d}-" if changed.num_to_plan else None
+        given_up = progress.given_up(changed.files)
         bad_files = [record for record in given_up if record.is_file]
         num_units = num_todo = todo_rows = 0
         rows_known = True
@@ -189,7 +185,7 @@ class Driver:
             RunStarted(
                 run_id=self.summary.run_id,
                 output_url=self._storage.url,
-                num_files=len(files),
+                num_files=len(changed.files),
                 num_rows=todo_rows if rows_known else None,
                 **counts,
             )

@@ -103,12 +103,13 @@ class Progress:
 
     def given_up(self, files: Iterable[InputFile]) -> list[Quarantined]:
         """What is in quarantine of these files as they are now; of what was mended since, or removed, nothing."""
-        versions = {(file.url, file.fingerprint) for file in files}
-        return [
-            record
+        versions = {
+            record.name: frozenset(zip(record.urls, record.fingerprints, strict=True))
             for record in self.quarantined.values()
-            if not versions.isdisjoint(zip(record.urls, record.fingerprints, strict=True))
-        ]
+        }
+        sought = frozenset().union(*versions.values())
+        current = {version for file in files if (version := (file.url, file.fingerprint)) in sought} if sought else ()
+        return [record for name, record in self.quarantined.items() if not versions[name].isdisjoint(current)]
 
 
 def all_units(output: Storage, progress: Progress) -> Iterator[Unit]:

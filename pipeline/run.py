@@ -22,6 +22,7 @@ from pipeline.plans import num_plans, write_plan
 from pipeline.pool import RayPool
 from pipeline.resume import Progress
 from pipeline.sizing import unit_bytes
+from pipeline.spool import spooled
 from pipeline.storage import Storage
 from pipeline.task import Task
 from pipeline.units import Unit
@@ -65,41 +66,43 @@ def run(
     config = models.load_config(model_files.path, revision=model_files.revision)
     tokenizer = models.load_tokenizer(model_files.path, revision=model_files.revision)
     bound = task.bind(config, tokenizer, model_files.folder)  # here too, to fail early and to know the columns
-    files = list(list_files(source))
-    schema = input_schema(files, source, output.keep)
-    storage = Storage.open(output.url, output.storage)
-    identity = {
-        "name": name,
-        "input": {"url": [_without_credentials(url) for url in source.url], "format": source.format},
-        **job,
-        "model_fingerprint": model_files.fingerprint(),
-        "fields": {field.name: str(field.type) for field in bound.fields},
-    }
-    if not output.overwrite:
-        folder.claim(storage, identity)
-    size = source.unit_bytes or unit_bytes(config, workers, sum(file.size_bytes for file in files))
-    run_id = time.strftime("%Y%m%dT%H%M%SZ-", time.gmtime()) + uuid.uuid4().hex[:6]
-    recipe = ReplicaRecipe(model=model, task=task, workers=workers, source=source, input_schema=schema, options=output)
-    with Lease(storage, run_id) as lease:
-        if output.overwrite:
-            folder.claim(storage, identity, overwrite=True)
-        if spec:
-            storage.write_bytes(folder.SPEC, spec.encode())
-        number = num_plans(storage)  # asked first: a plan that somebody writes meanwhile is then in the way of ours
-        progress = Progress.of(storage)
-        changed = (
-            unreadable_before(storage, progress, files)
-            if retry
-            else changes(storage, progress, files, prune=output.prune)
+    with spooled(list_files(source)) as files:
+        schema = input_schema(files, source, output.keep)
+        storage = Storage.open(output.url, output.storage)
+        identity = {
+            "name": name,
+            "input": {"url": [_without_credentials(url) for url in source.url], "format": source.format},
+            **job,
+            "model_fingerprint": model_files.fingerprint(),
+            "fields": {field.name: str(field.type) for field in bound.fields},
+        }
+        if not output.overwrite:
+            folder.claim(storage, identity)
+        size = source.unit_bytes or unit_bytes(config, workers, files.size_bytes)
+        run_id = time.strftime("%Y%m%dT%H%M%SZ-", time.gmtime()) + uuid.uuid4().hex[:6]
+        recipe = ReplicaRecipe(
+            model=model, task=task, workers=workers, source=source, input_schema=schema, options=output
         )
-        _plan(storage, changed, source, size, number)
-        current = Driver(run_id, storage, lease, workers, limits, on_event or (lambda event: None))
-        return current.to_its_end(lambda: make_pool(recipe, workers), files=files, changed=changed, retry=retry)
+        with Lease(storage, run_id) as lease:
+            if output.overwrite:
+                folder.claim(storage, identity, overwrite=True)
+            if spec:
+                storage.write_bytes(folder.SPEC, spec.encode())
+            number = num_plans(storage)  # asked first: a plan that somebody writes meanwhile is then in the way of ours
+            progress = Progress.of(storage)
+            changed = (
+                unreadable_before(storage, progress, files)
+                if retry
+                else changes(storage, progress, files, prune=output.prune)
+            )
+            _plan(storage, changed, source, size, number)
+            current = Driver(run_id, storage, lease, workers, limits, on_event or (lambda event: None))
+            return current.to_its_end(lambda: make_pool(recipe, workers), changed=changed, retry=retry)
 
 
 def _plan(storage: Storage, changed: Changes, source: InputOptions, size: int, number: int) -> None:
     """Plans what is to be planned, puts out of force what is outdated; files that cannot be read go to quarantine."""
-    bad = _write_plan(storage, changed, source, size, number) if changed.to_plan or changed.superseded else []
+    bad = _write_plan(storage, changed, source, size, number) if changed.num_to_plan or changed.superseded else []
     records = [Quarantined.of_file(file.file, reason=file.reason) for file in bad]
     for record in records:
         folder.write_quarantined(storage, record)
@@ -112,7 +115,7 @@ def _write_plan(storage: Storage, changed: Changes, source: InputOptions, size: 
     job = folder.identity(storage)
 
     def units() -> Iterator[Unit]:
-        for planned in plan_units(iter(changed.to_plan), source, unit_bytes=size, plan_number=number, job=job):
+        for planned in plan_units(changed.to_plan, source, unit_bytes=size, plan_number=number, job=job):
             if isinstance(planned, Unit):
                 yield planned
             else:

@@ -1,7 +1,7 @@
 """Proves on an output folder what always holds: every row is there once, in order, with the columns that were kept.
 
 Part files and input are read side by side, a batch at a time; of the folder only the names of its parts are held, and
-of the input as it is now the names of its files.
+of the input as it is now some thirty bytes a file.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -28,6 +29,7 @@ from pipeline.output import METADATA_KEY, SPEC, SUCCESS, is_our_part
 from pipeline.plans import read_plans
 from pipeline.reader import RawBatch, read_unit
 from pipeline.resume import Progress
+from pipeline.spool import spooled
 from pipeline.status import read_output_job
 from pipeline.storage import Storage
 from pipeline.units import Unit, part_name
@@ -198,20 +200,21 @@ def _check_news(check: Check, output: Storage, progress: Progress, source: _Sour
     if not output.exists(SPEC):
         check.remark = f"the folder has no {SPEC}, which says where the input lies"
         return
-    try:
-        given = yaml.safe_load(output.read_bytes(SPEC))["input"]
-        options = InputOptions(**given | {"storage": given["storage"] | source.storage})
-        files = list(list_files(options))
-    except (ShardmillError, yaml.YAMLError, KeyError, TypeError, ValueError) as error:
-        why = str(error) if isinstance(error, ShardmillError) else f"{SPEC} is damaged"
-        check.remark = f"the input cannot be listed: {why}".rstrip(".")
-        return
-    changed = changes(output, progress, files)
-    check.num_checked = len(files)
-    for file in changed.to_plan:
-        check.fail(f"{file.url}: new or changed since it was planned; the next run takes it in")
-    if changed.num_gone:
-        check.fail(f"planned and no longer there: {changed.num_gone} files; the rows stay, --prune removes them")
+    with ExitStack() as stack:
+        try:
+            given = yaml.safe_load(output.read_bytes(SPEC))["input"]
+            options = InputOptions(**given | {"storage": given["storage"] | source.storage})
+            files = stack.enter_context(spooled(list_files(options)))
+        except (ShardmillError, yaml.YAMLError, KeyError, TypeError, ValueError) as error:
+            why = str(error) if isinstance(error, ShardmillError) else f"{SPEC} is damaged"
+            check.remark = f"the input cannot be listed: {why}".rstrip(".")
+            return
+        changed = changes(output, progress, files)
+        check.num_checked = len(files)
+        for file in changed.to_plan:
+            check.fail(f"{file.url}: new or changed since it was planned; the next run takes it in")
+        if changed.num_gone:
+            check.fail(f"planned and no longer there: {changed.num_gone} files; the rows stay, --prune removes them")
 
 
 def _check_success(found: Verification, output: Storage) -> None:

@@ -1,4 +1,4 @@
-"""What a million units cost the driver: memory and decisions a second; and what planning a million files holds.
+"""What a million units cost the driver: memory, decisions a second, and what planning a listing of as many files takes.
 
 python tests/bench/ledger_scale.py [--units 1000000] [--workers 256]
 """
@@ -8,13 +8,19 @@ from __future__ import annotations
 import argparse
 import gc
 import heapq
+import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
+from pipeline.changes import changes
 from pipeline.decisions import Assign, Decision
 from pipeline.ledger import Ledger
 from pipeline.names import NameSet
 from pipeline.planner import _unit
+from pipeline.plans import num_plans, write_plan
+from pipeline.resume import Progress
+from pipeline.spool import spooled
+from pipeline.storage import Storage
 from pipeline.units import InputFile, Piece, Unit
 
 
@@ -35,8 +41,8 @@ def input_files(number: int) -> Iterator[InputFile]:
         )
 
 
-def units(number: int) -> Iterator[Unit]:
-    for index, file in enumerate(input_files(number)):
+def units_of(files: Iterable[InputFile]) -> Iterator[Unit]:
+    for index, file in enumerate(files):
         yield _unit([Piece(file=file)], file.size_bytes, ["s3://corpus/"], 0, index, "job")
 
 
@@ -44,7 +50,7 @@ def through_the_ledger(num_units: int, num_workers: int) -> tuple[float, int, in
     """Seconds, decisions and the growth of memory; workers take turns, and one unit in a hundred loses its worker."""
     before = most = resident_bytes()
     begun = time.perf_counter()
-    ledger = Ledger(units(num_units))
+    ledger = Ledger(units_of(input_files(num_units)))
     busy: list[tuple[float, str, str]] = []
     num_decisions = num_born = num_steps = 0
 
@@ -75,6 +81,27 @@ def through_the_ledger(num_units: int, num_workers: int) -> tuple[float, int, in
     return time.perf_counter() - begun, num_decisions, most - before
 
 
+def through_planning(num_files: int, output: Storage) -> tuple[float, int, int]:
+    """Seconds, the most that memory has grown, and the units of a plan that a listing leads to; files are not read."""
+    before = most = resident_bytes()
+    begun = time.perf_counter()
+
+    def watched(units: Iterator[Unit]) -> Iterator[Unit]:
+        nonlocal most
+        for index, unit in enumerate(units):
+            if index % 10_000 == 0:
+                most = max(most, resident_bytes())
+            yield unit
+
+    with spooled(input_files(num_files)) as files:
+        most = max(most, resident_bytes())
+        changed = changes(output, Progress.of(output), files)
+        most = max(most, resident_bytes())
+        num_units = write_plan(output, num_plans(output), watched(units_of(changed.to_plan)))
+        most = max(most, resident_bytes())
+    return time.perf_counter() - begun, most - before, num_units
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--units", type=int, default=1_000_000)
@@ -88,9 +115,12 @@ def main() -> None:
     names = NameSet(f"00000-{index:06d}-{index * 2654435761 % 2**32:08x}" for index in range(options.units))
     print(f"what is committed: {(resident_bytes() - before) / len(names):.1f} bytes a unit")
 
-    before = resident_bytes()
-    files = list(input_files(options.units))
-    print(f"listing, held whole by run(): {(resident_bytes() - before) / len(files):.0f} bytes a file")
+    with tempfile.TemporaryDirectory() as folder:
+        output = Storage.open(folder)
+        for planned in ("nothing", "all of it"):
+            seconds, grown, num_units = through_planning(options.units, output)
+            print(f"listing of {options.units} files, {planned} planned before: {num_units} units planned, "
+                  f"{grown / options.units:.0f} bytes a file ({grown / 1e6:.0f} MB) in {seconds:.0f} s")  # fmt: skip
 
 
 if __name__ == "__main__":

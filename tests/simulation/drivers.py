@@ -140,7 +140,7 @@ class DriverProcess(Caller):
                 self._on_event,
                 clock=self.clock,
             )
-            for _ in driver.steps(self._make_pool, files=files, changed=changed, stop=self.stop):
+            for _ in driver.steps(self._make_pool, changed=changed, stop=self.stop):
                 yield POLL_S
             self.summary = driver.summary
         finally:
