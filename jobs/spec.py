@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
@@ -234,8 +233,8 @@ def _without_redacted(value: Any) -> Any:
 
 
 def _anywhere(url: str) -> str:
-    """A URL without user and password; a local path made absolute."""
-    return re.sub(r"://[^/@:]*:[^/@]*@", "://", url) if "://" in url else os.path.abspath(os.path.expanduser(url))
+    """A URL as it is, a local path made absolute."""
+    return url if "://" in url else os.path.abspath(os.path.expanduser(url))
 
 
 def _is_public(key: Any, value: Any) -> bool:

@@ -5,12 +5,23 @@ Every field is a key of the YAML file, with the same name and default.
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator
+
+
+def _without_password(url: str) -> str:
+    """URLs are shown, and kept in plans and records: they may hold no secret."""
+    # abfs://container@account is a place
+    if re.match(r"[a-z0-9+]+://[^/@:]*:[^/@]*@|https?://[^/@]*@", url, re.IGNORECASE):
+        raise ValueError("a URL may hold no user name or password: put them under `storage`, or into the environment")
+    return url
+
 
 Count = Annotated[int, Field(ge=1)]
+Url = Annotated[str, AfterValidator(_without_password)]
 
 
 class Options(BaseModel):
@@ -22,7 +33,7 @@ class Options(BaseModel):
 class InputOptions(Options):
     """Where the text comes from."""
 
-    url: tuple[str, ...]  # files, folders or globs on any fsspec URL, `hf://datasets/ID` for a Hub data set
+    url: tuple[Url, ...]  # files, folders or globs on any fsspec URL, `hf://datasets/ID` for a Hub data set
     format: Literal["auto", "parquet", "arrow", "jsonl", "csv", "text", "datasets"] = "auto"
     fingerprint: Literal["auto", "content"] = "auto"  # auto: etag, else size and mtime; content: reads all to plan
     text: str = "text"  # the column that holds the text; plain text files have one column, `text`
@@ -39,7 +50,7 @@ class InputOptions(Options):
 class OutputOptions(Options):
     """Where the results go."""
 
-    url: str
+    url: Url
     keep: tuple[str, ...] = ()  # input columns to copy to the output
     compression: Literal["zstd", "snappy", "gzip", "lz4", "none"] = "zstd"
     prune: bool = False  # remove the rows of input files that were planned and are no longer there
@@ -50,7 +61,7 @@ class OutputOptions(Options):
 class ModelOptions(Options):
     """Which model, and in which precision."""
 
-    path: str  # a folder, an fsspec URL, or a Hub id
+    path: Url  # a folder, an fsspec URL, or a Hub id
     revision: str | None = None
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     storage: dict[str, Any] = Field(default_factory=dict, repr=False)

@@ -68,8 +68,7 @@ class Quarantined:
     @property
     def is_row(self) -> bool:
         """Whether this is a single row, found by cutting its unit: the others of the unit are done."""
-        # The last part of a unit is open, for rows that nobody has counted; it too was cut until one was left.
-        return self.first_row is not None and self.stop_row in (None, self.first_row + 1)
+        return self.first_row is not None and self.stop_row == self.first_row + 1
 
     @classmethod
     def of_unit(cls, unit: Unit, *, attempts: int, reason: str) -> Quarantined:

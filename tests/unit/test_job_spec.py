@@ -213,6 +213,12 @@ class TestSecrets:
     def test_not_in_messages(self, tmp_path: Path) -> None:
         assert "hush" not in problem(input={"url": "in", "storage": "hush-hush"})
         assert "hush" not in problem(input="s3://me:hush-hush@host/in")
+        for url in ("sftp://me:hush@host/in", "https://hush@host/in"):
+            shown = problem(input={"url": url})
+            assert "hush" not in shown
+            assert "put them under `storage`" in shown
+        for field in ({"output": {"url": "ftp://me:hush@host/out"}}, {"model": {"path": "sftp://me:hush@host/m"}}):
+            assert "hush" not in problem(**field)
         path = tmp_path / "job.yaml"
         path.write_text("input: {storage: {secret: 'hush-hush}}\n")
         with pytest.raises(SpecError) as caught:
