@@ -125,7 +125,7 @@ class DriverProcess(Caller):
         self._holds_lease = True
         self._world.after(RENEW_S, self._renew)
         try:
-            folder.claim(self.storage, {"name": "simulated"})
+            folder.claim(self.storage, {"name": "simulated", "text": "text", "text_pair": None, "keep": []})
             number = num_plans(self.storage)
             progress = Progress.of(self.storage)
             files = self._world.input_files()
