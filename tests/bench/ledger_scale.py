@@ -82,7 +82,7 @@ def through_the_ledger(num_units: int, num_workers: int) -> tuple[float, int, in
 
 
 def through_planning(num_files: int, output: Storage) -> tuple[float, int, int]:
-    """Seconds, the most that memory has grown, and the units of a plan that a listing leads to; files are not read."""
+    """Seconds, the most growth of memory that was seen, and the units of the plan; the files are not read."""
     before = most = resident_bytes()
     begun = time.perf_counter()
 
