@@ -72,13 +72,13 @@ def plan_report(plan: Plan, *, name: str, output_url: str) -> RenderableType:
 def _unit_table(plan: Plan) -> Table:
     rest = plan.num_units - len(plan.first_units)
     table = Table(header_style="bold", caption=f"and {plural(rest, 'more unit')}" if rest else None)
-    table.add_column("unit", no_wrap=True)
+    table.add_column("unit", justify="right")
     table.add_column("rows", justify="right")
     table.add_column("bytes", justify="right")
     table.add_column("from", overflow="fold")
-    for unit in plan.first_units:
+    for number, unit in enumerate(plan.first_units, 1):  # names come with the job, once it runs
         rows = "?" if unit.num_rows is None else count(unit.num_rows)
-        table.add_row(unit.name, rows, size(unit.size_bytes), _origin(unit))
+        table.add_row(count(number), rows, size(unit.size_bytes), _origin(unit))
     return table
 
 

@@ -89,7 +89,7 @@ class Driver:
         self._clock = clock or Clock()
         self._tally = Tally(run_id, storage.url, self._clock)
         self._tried_again: set[str] = set()  # in quarantine when this run began, and its to do
-        self._num_left_out = 0  # units that are neither over nor this run's to do
+        self._new_plan: str | None = None  # with `retry`: what the names of units begin with that were planned for it
         self._parts_done: set[str] = set()  # parts of units that were cut, which the last listing may not show yet
         self._num_started = 0  # workers of the pool, gone ones too
         self._warned = False
@@ -128,7 +128,7 @@ class Driver:
         progress = Progress.of(self._storage)
         self._tidy(progress)
         gone_before = self._survey(progress, changed, retry)
-        num_todo = self.summary.num_units - self.summary.num_units_done_before - self._num_left_out
+        num_todo = self.summary.num_units - self.summary.num_units_done_before - self._tally.num_left_out
         wrote = bool(num_todo) or changed.num_gone != gone_before
         try:
             if num_todo:
@@ -140,11 +140,11 @@ class Driver:
             if wrote:
                 self._lease.confirm()
         except KeyboardInterrupt:
-            self._finish("interrupted", wrote=True)
+            self._finish("interrupted", exit_code=130, wrote=True)
         except Exception as error:
             reason = str(error) if isinstance(error, (ShardmillError, ModelError)) else type(error).__name__
             with contextlib.suppress(ShardmillError):  # what ended the run may also keep its record from being written
-                self._finish("failed", reason, wrote=True)
+                self._finish("failed", reason, exit_code=_exit_code(error), wrote=True)
             raise
         else:
             self._finish("done", wrote=wrote)
@@ -165,14 +165,14 @@ class Driver:
                 rows_known = rows_known and unit.num_rows is not None
                 todo_rows += unit.num_rows or 0
             elif not progress.is_over(unit):
-                self._num_left_out += 1
+                self._tally.num_left_out += 1
         earlier = folder.runs(self._storage)
         self._tally.add_earlier(earlier)
         if bad_files and not num_units:
             raise InputError(f"none of the input files can be read. The first: {bad_files[0].reason}")
         counts = {
             "num_units": num_units,
-            "num_units_done_before": num_units - num_todo - self._num_left_out,
+            "num_units_done_before": num_units - num_todo - self._tally.num_left_out,
             "num_bad_files": len(bad_files),
             "num_gone_files": changed.num_gone,
             "num_pruned_files": changed.num_pruned,
@@ -191,8 +191,6 @@ class Driver:
             )
         )
         return earlier[-1].num_gone_files if earlier else 0
-
-    _new_plan: str | None = None  # with `retry`: what the names of units begin with that were planned for this run
 
     def _is_todo(self, unit: Unit, progress: Progress, retry: bool) -> bool:
         if not retry:
@@ -221,7 +219,7 @@ class Driver:
             self._tidy(progress)
             num_left = sum(1 for _ in self._left(progress))
             if retry or not num_left:
-                self._num_left_out = num_left
+                self._tally.num_left_out = num_left
                 return
             logger.warning("%d units are not there after all: doing them again", num_left)
             yield from self._work(self._left(progress), num_left, make_pool, stop)
@@ -319,6 +317,7 @@ class Driver:
                     record = Quarantined.of_unit(unit, attempts=attempts, reason=reason)
                     folder.write_quarantined(self._storage, record)
                     self._tally.given_up(record)
+                    self._tally.num_given_up += 1
                     self._tell(UnitQuarantined(unit=unit.name, reason=reason))
                 case End(worker=worker, reason=reason):
                     pool.end(worker)
@@ -350,7 +349,7 @@ class Driver:
         summary = self.summary
         self._tell(
             Heartbeat(
-                units_done=summary.num_units_done_before + summary.num_units_committed,
+                units_done=summary.num_units_done_before + summary.num_units_committed + self._tally.num_given_up,
                 units_total=summary.num_units,
                 units_in_flight=ledger.num_in_flight,
                 num_rows=summary.num_rows,
@@ -373,13 +372,20 @@ class Driver:
             self._record_at = now
             folder.write_run(self._storage, summary)
 
-    def _finish(self, state: RunState, reason: str = "", *, wrote: bool) -> None:
-        self._tally.finish(state, reason, self._limits)
+    def _finish(self, state: RunState, reason: str = "", *, exit_code: int | None = None, wrote: bool) -> None:
+        self._tally.finish(state, reason, exit_code, self._limits)
         if wrote or not self._storage.exists(folder.SUCCESS):
             folder.write_run(self._storage, self.summary)
-            if state == "done" and not self._num_left_out:
+            if state == "done" and not self._tally.num_left_out:
                 self._storage.write_bytes(folder.SUCCESS, b"")
         self._tell(RunFinished(summary=self.summary))
+
+
+def _exit_code(error: Exception) -> int:
+    """As the command line has it."""
+    if isinstance(error, ShardmillError):
+        return error.exit_code
+    return InputError.exit_code if isinstance(error, ModelError) else 1
 
 
 def _as_error(failure: Failure) -> ShardmillError | ModelError:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
@@ -12,8 +11,10 @@ import models
 from pipeline import output as folder
 from pipeline.changes import Changes, changes, unreadable_before
 from pipeline.driver import Driver
+from pipeline.errors import CommitConflict, OutputConflict
 from pipeline.events import OnEvent, RunSummary
 from pipeline.lease import Lease
+from pipeline.leftovers import remove_leftovers
 from pipeline.loading import ModelFiles, ReplicaRecipe
 from pipeline.options import InputOptions, LimitOptions, ModelOptions, OutputOptions, WorkerOptions
 from pipeline.output import Quarantined
@@ -71,7 +72,7 @@ def run(
         storage = Storage.open(output.url, output.storage)
         identity = {
             "name": name,
-            "input": {"url": [_without_credentials(url) for url in source.url], "format": source.format},
+            "input": {"url": list(source.url), "format": source.format},
             **job,
             "model_fingerprint": model_files.fingerprint(),
             "fields": {field.name: str(field.type) for field in bound.fields},
@@ -86,6 +87,7 @@ def run(
         with Lease(storage, run_id) as lease:
             if output.overwrite:
                 folder.claim(storage, identity, overwrite=True)
+            remove_leftovers(storage)
             if spec:
                 storage.write_bytes(folder.SPEC, spec.encode())
             number = num_plans(storage)  # asked first: a plan that somebody writes meanwhile is then in the way of ours
@@ -122,9 +124,10 @@ def _write_plan(storage: Storage, changed: Changes, source: InputOptions, size: 
                 bad.append(planned)
 
     storage.remove(folder.SUCCESS)  # there is more to do, or parts are about to go: not whole until this run ends
-    write_plan(storage, number, units(), supersedes=changed.superseded)
+    try:
+        write_plan(storage, number, units(), supersedes=changed.superseded)
+    except CommitConflict:
+        raise OutputConflict(
+            f"another driver has just planned work for {storage.url}. Run the job again when that run has ended."
+        ) from None
     return bad
-
-
-def _without_credentials(url: str) -> str:
-    return re.sub(r"://[^/]*@", "://", url)

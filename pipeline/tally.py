@@ -19,6 +19,8 @@ class Tally:
     def __init__(self, run_id: str, output_url: str, clock: Clock) -> None:
         self._clock = clock
         self._first_ready_at: float | None = None
+        self.num_given_up = 0  # units, by this run
+        self.num_left_out = 0  # units that are neither over nor this run's to do
         self._rows_before = self._errors_before = 0  # of earlier runs: the limits are the job's
         now = clock.time()
         self.summary = RunSummary(run_id=run_id, state="running", output_url=output_url, started_at=now, updated_at=now)
@@ -64,7 +66,7 @@ class Tally:
         summary = self.summary
         worked_s = now - (self._first_ready_at or now)
         committed = summary.num_units_committed
-        left = summary.num_units - summary.num_units_done_before - committed
+        left = summary.num_units - summary.num_units_done_before - committed - self.num_given_up - self.num_left_out
         self.set(
             updated_at=now,
             rows_per_s=summary.num_rows / worked_s if worked_s else 0.0,
@@ -72,13 +74,17 @@ class Tally:
             eta_s=left * worked_s / committed if committed else None,
         )
 
-    def finish(self, state: RunState, reason: str, limits: LimitOptions) -> None:
-        self.measure()
-        self.set(state=state, reason=reason, eta_s=None, exit_code=self._exit_code(state, limits))
+    def finish(self, state: RunState, reason: str, exit_code: int | None, limits: LimitOptions) -> None:
+        """Ends the counting.
 
-    def _exit_code(self, state: RunState, limits: LimitOptions) -> int:
-        if state != "done":
-            return 130 if state == "interrupted" else 1
+        Args:
+            exit_code: of the error that ended the run; None has the limits decide.
+        """
+        self.measure()
+        code = self._exit_code(limits) if exit_code is None else exit_code
+        self.set(state=state, reason=reason, eta_s=None, exit_code=code)
+
+    def _exit_code(self, limits: LimitOptions) -> int:
         summary = self.summary
         num_rows = self._rows_before + summary.num_rows + summary.num_quarantined_rows
         num_errors = self._errors_before + summary.num_errors + summary.num_quarantined_rows

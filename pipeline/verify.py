@@ -158,7 +158,9 @@ def verify_output(
     _check_strays(found, strays, progress.outdated)
     _check_success(found, output)
     old = time.time() - LEFTOVER_AGE_S
-    found.may_be_deleted += [output.url_of(left.path) for left in output.leftovers() if left.begun_at < old]
+    # Unfinished uploads are no files: their path is the part that they were to become, which may be there.
+    staged = (left for left in output.leftovers() if left.upload_id is None)
+    found.may_be_deleted += [left.path for left in staged if left.begun_at < old]
     if source is not None:
         _check_news(found.current, output, progress, source)
     if quick:

@@ -156,7 +156,7 @@ def test_a_verification_tells_what_is_new_and_what_may_be_deleted(folder: Labell
     assert "all of it holds" in shown
     assert "work for the next run" in shown
     assert f"! the input has nothing new since it was planned\n  {folder.root}/e.parquet: new or changed" in shown
-    assert f"may be deleted: 1 file\n  {staged}\n" in shown
+    assert f"may be deleted: 1 file\n  {staged.name}\n" in shown
 
 
 def test_a_failed_verification_on_screen(folder: LabelledFolder) -> None:

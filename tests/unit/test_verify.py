@@ -273,7 +273,7 @@ def test_what_killed_writers_left_is_no_fault_and_may_be_deleted(folder: Labelle
     os.utime(staged, (0, 0))
     found = verify_output(folder.output)
     assert found.passed
-    assert found.may_be_deleted == [str(staged)]
+    assert found.may_be_deleted == [staged.name]
 
 
 def test_input_that_came_since_is_told_and_is_no_fault(folder: LabelledFolder) -> None:
