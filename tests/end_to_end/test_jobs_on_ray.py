@@ -76,7 +76,7 @@ def test_every_row_is_there_in_order(job: FinishedJob, corpus: Corpus) -> None:
 
 
 def test_the_results_are_those_of_annotate(job: FinishedJob, corpus: Corpus, models: dict[str, Path]) -> None:
-    expected = annotate(corpus.texts, model=models[job.kind], task=TASKS[job.kind])
+    expected = annotate(corpus.texts, model=models[job.kind], task=TASKS[job.kind], dtype="auto")
     table = job.table
     assert table.schema.field("id").type == pa.int64()
     assert table.drop_columns("id").schema.equals(expected.schema)

@@ -63,7 +63,7 @@ def test_with_storage_options(task: dict[str, Any], bucket: S3Bucket, corpus: Co
     assert_verified(storage, input_storage=bucket.options)
     found = rows_of(storage)
     assert found["id"].to_pylist() == list(range(len(corpus.texts)))
-    expected = annotate(corpus.texts, model=models[task["type"]], task=task)
+    expected = annotate(corpus.texts, model=models[task["type"]], task=task, dtype="auto")
     assert_alike(found.drop_columns("id").to_pylist(), expected.to_pylist())
     everything = [storage.read_bytes(entry.path) for entry in storage.list()]
     assert not any(bucket.options["secret"].encode() in content for content in everything)
@@ -98,5 +98,5 @@ def test_with_credentials_from_the_environment(
     assert ended.returncode == 0, ended.stderr
     assert CREDENTIALS["secret"] not in ended.stdout + ended.stderr
     found = rows_of(Storage.open(f"{bucket.url}/out", bucket.options))
-    expected = annotate([*corpus.texts[:70], *lines], model=models["classify"], task={"type": "classify"})
+    expected = annotate([*corpus.texts[:70], *lines], model=models["classify"], task={"type": "classify"}, dtype="auto")
     assert_alike(found.to_pylist(), expected.to_pylist())

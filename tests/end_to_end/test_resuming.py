@@ -58,7 +58,7 @@ def assert_complete(spec: JobSpec, num_rows: int = NUM_ROWS) -> None:
     assert_verified(storage)
     found = rows_of(storage)
     assert found["id"].to_pylist() == list(range(num_rows))
-    expected = annotate(rows(num_rows)["text"].to_pylist(), model=spec.model.path, task=TASK)
+    expected = annotate(rows(num_rows)["text"].to_pylist(), model=spec.model.path, task=TASK, dtype="auto")
     assert_alike(found.drop_columns("id").to_pylist(), expected.to_pylist())
 
 
