@@ -113,6 +113,7 @@ def _work(pipe: Connection, seeds: list[int], folder: str, memory_bytes: int) ->
         resource.setrlimit(resource.RLIMIT_AS, (ADDRESS_SPACE_BYTES, ADDRESS_SPACE_BYTES))
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         tempfile.tempdir = folder
+        gc.freeze()  # what is imported stays: to look through it after every case would take longer than the case
         for seed in seeds:
             with tempfile.TemporaryDirectory(dir=folder) as place:
                 try:
