@@ -5,11 +5,14 @@ Empty lines are no rows.
 
 from __future__ import annotations
 
+import functools
 import itertools
 import re
 from collections.abc import Iterator, Sequence
 from typing import BinaryIO
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.csv as pacsv
 
@@ -32,6 +35,7 @@ UNCLOSED = "a quote opens in this line and is never closed"
 
 # A quoted value, which can begin only where a value begins, with its closing quote if there is one; or a line's end.
 _QUOTED_OR_NEWLINE = re.compile(rb'(?:\A|(?<=[,\n]))"[^"]*(?:""[^"]*)*("?)|\n')
+_UNKNOWN = -1
 _NUM_VALUES = re.compile(r"Expected 1 columns, got (\d+)")
 
 
@@ -106,6 +110,9 @@ class _Table:
     def _slice(self, start: int, stop: int, num_columns: int, convert: pacsv.ConvertOptions) -> pa.RecordBatch:
         if any(end - begin > MAX_ROW_BYTES for begin, end in self._spans[start:stop]):
             raise ValueError(TOO_LONG)
+        counts = self._counts[start:stop]
+        if ((counts != num_columns) & (counts != _UNKNOWN)).any():
+            raise ValueError("too many or too few values")  # said before Arrow is asked, which takes its time
         return one_batch(_table(self._body[self._spans[start][0] : self._spans[stop - 1][1]], num_columns, convert))
 
     def _explain(self, row: int, num_columns: int, places: dict[str, str], schema: pa.Schema) -> str:
@@ -123,7 +130,15 @@ class _Table:
                 return f"column {column.name}: {what}"
         return "the row cannot be read as CSV"
 
+    @functools.cached_property
+    def _counts(self) -> npt.NDArray[np.int64]:
+        """How many values each row has, where no quote could hide a comma."""
+        rows = (self._body[start:stop] for start, stop in self._spans)
+        return np.array([_UNKNOWN if b'"' in row else row.count(b",") + 1 for row in rows], dtype=np.int64)
+
     def _num_values(self, row: int) -> int:
+        if (count := int(self._counts[row])) != _UNKNOWN:
+            return count
         start, stop = self._spans[row]
         try:
             _table(self._body[start:stop], 1, pacsv.ConvertOptions(check_utf8=False))
