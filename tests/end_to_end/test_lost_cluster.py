@@ -20,7 +20,7 @@ from tests.support.ray_nodes import descendants
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
 PATIENCE_S = 120
-NUM_ROWS = 2000
+NUM_ROWS = 6000  # more than are done before the silence is noticed
 
 # The command, with less patience than it has for those who restart a head.
 COMMAND = (
