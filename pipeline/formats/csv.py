@@ -35,8 +35,7 @@ UNCLOSED = "a quote opens in this line and is never closed"
 
 # A quoted value, which can begin only where a value begins, with its closing quote if there is one; or a line's end.
 _QUOTED_OR_NEWLINE = re.compile(rb'(?:\A|(?<=[,\n]))"[^"]*(?:""[^"]*)*("?)|\n')
-_UNKNOWN = -1
-_NUM_VALUES = re.compile(r"Expected 1 columns, got (\d+)")
+_QUOTED = re.compile(rb'(?:\A|(?<=,))"[^"]*(?:""[^"]*)*"')
 
 
 class Csv:
@@ -77,7 +76,7 @@ class _Table:
             ValueError: the first row is not UTF-8.
         """
         start, stop = self._spans[0]
-        num_values = self._num_values(0)
+        num_values = int(self._counts[0])
         convert = pacsv.ConvertOptions(column_types=dict.fromkeys(_places(num_values), pa.string()))
         (row,) = _table(self._body[start:stop], num_values, convert).to_pylist()
         return list(row.values()), _Table(self._body, self._spans[1:])
@@ -110,8 +109,7 @@ class _Table:
     def _slice(self, start: int, stop: int, num_columns: int, convert: pacsv.ConvertOptions) -> pa.RecordBatch:
         if any(end - begin > MAX_ROW_BYTES for begin, end in self._spans[start:stop]):
             raise ValueError(TOO_LONG)
-        counts = self._counts[start:stop]
-        if ((counts != num_columns) & (counts != _UNKNOWN)).any():
+        if (self._counts[start:stop] != num_columns).any():
             raise ValueError("too many or too few values")  # said before Arrow is asked, which takes its time
         return one_batch(_table(self._body[self._spans[start][0] : self._spans[stop - 1][1]], num_columns, convert))
 
@@ -119,8 +117,7 @@ class _Table:
         start, stop = self._spans[row]
         if stop - start > MAX_ROW_BYTES:
             return TOO_LONG
-        num_values = self._num_values(row)
-        if num_values != num_columns:
+        if (num_values := self._counts[row]) != num_columns:
             return f"the row has {num_values} values, the header {num_columns}"
         for column in schema:
             try:
@@ -132,21 +129,10 @@ class _Table:
 
     @functools.cached_property
     def _counts(self) -> npt.NDArray[np.int64]:
-        """How many values each row has, where no quote could hide a comma."""
+        """How many values each row has."""
         rows = (self._body[start:stop] for start, stop in self._spans)
-        return np.array([_UNKNOWN if b'"' in row else row.count(b",") + 1 for row in rows], dtype=np.int64)
-
-    def _num_values(self, row: int) -> int:
-        if (count := int(self._counts[row])) != _UNKNOWN:
-            return count
-        start, stop = self._spans[row]
-        try:
-            _table(self._body[start:stop], 1, pacsv.ConvertOptions(check_utf8=False))
-        except pa.ArrowInvalid as error:
-            # The only way to learn it that does not stumble over invalid UTF-8; and the message is not passed on.
-            if found := _NUM_VALUES.search(str(error)):
-                return int(found[1])
-        return 1
+        commas = ((_QUOTED.sub(b"", row) if b'"' in row else row).count(b",") for row in rows)
+        return np.fromiter(commas, np.int64, len(self._spans)) + 1
 
 
 def _table(body: bytes, num_columns: int, convert: pacsv.ConvertOptions) -> pa.Table:
