@@ -48,7 +48,7 @@ def changes(output: Storage, progress: Progress, files: Collection[InputFile], *
     outdated: list[str] = []
     gone: set[str] = set()
     pruned: set[str] = set()
-    for unit in read_plans(output):
+    for unit in read_plans(output, progress.superseded):
         versions = {(piece.file.url, piece.file.fingerprint) for piece in unit.pieces}
         missing: set[str] = set()
         current: list[int] = []

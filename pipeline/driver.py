@@ -33,7 +33,6 @@ from pipeline.events import (
 from pipeline.ledger import Ledger
 from pipeline.options import LimitOptions, WorkerOptions
 from pipeline.output import Quarantined
-from pipeline.plans import num_plans
 from pipeline.resume import Progress, all_units
 from pipeline.stopping import StopSignals
 from pipeline.storage import Storage
@@ -99,15 +98,18 @@ class Driver:
     def summary(self) -> RunSummary:
         return self._tally.summary
 
-    def to_its_end(self, make_pool: Callable[[], Pool], *, changed: Changes, retry: bool = False) -> RunSummary:
+    def to_its_end(
+        self, make_pool: Callable[[], Pool], *, changed: Changes, progress: Progress, retry: bool = False
+    ) -> RunSummary:
         """Works until nothing is left, then writes `_SUCCESS` and the summary.
 
         Args:
             changed: how the input as it is now differs from what was planned before this run.
+            progress: what the output folder holds now.
             retry: do what is in quarantine and nothing else, rather than what is left.
         """
         with StopSignals() as stop:
-            steps = self.steps(make_pool, changed=changed, retry=retry, stop=stop)
+            steps = self.steps(make_pool, changed=changed, progress=progress, retry=retry, stop=stop)
             try:
                 for _ in steps:
                     pass
@@ -121,11 +123,11 @@ class Driver:
         make_pool: Callable[[], Pool],
         *,
         changed: Changes,
+        progress: Progress,
         retry: bool = False,
         stop: Stop,
     ) -> Generator[None, None, None]:
         """The same in steps, each as long as the pool waits for news."""
-        progress = Progress.of(self._storage)
         self._tidy(progress)
         gone_before = self._survey(progress, changed, retry)
         num_todo = self.summary.num_units - self.summary.num_units_done_before - self._tally.num_left_out
@@ -136,7 +138,7 @@ class Driver:
                 folder.write_run(self._storage, self.summary)
                 todo = (unit for unit in all_units(self._storage, progress) if self._is_todo(unit, progress, retry))
                 yield from self._work(todo, num_todo, make_pool, stop)
-                yield from self._settle(make_pool, stop, retry)
+                yield from self._settle(progress, make_pool, stop, retry)
             if wrote:
                 self._lease.confirm()
         except KeyboardInterrupt:
@@ -153,7 +155,7 @@ class Driver:
         """Counts what is done and what is to do; returns how many files were gone at the last run."""
         if retry:
             self._tried_again = {name for name, record in progress.quarantined.items() if not record.is_file}
-            self._new_plan = f"{num_plans(self._storage) - 1:05d}-" if changed.num_to_plan else None
+            self._new_plan = f"{progress.superseded.num_plans - 1:05d}-" if changed.num_to_plan else None
         given_up = progress.given_up(changed.files)
         bad_files = [record for record in given_up if record.is_file]
         num_units = num_todo = todo_rows = 0
@@ -208,14 +210,16 @@ class Driver:
         for name in sorted(progress.mended):
             folder.remove_quarantined(self._storage, name)
 
-    def _settle(self, make_pool: Callable[[], Pool], stop: Stop, retry: bool) -> Generator[None, None, None]:
+    def _settle(
+        self, progress: Progress, make_pool: Callable[[], Pool], stop: Stop, retry: bool
+    ) -> Generator[None, None, None]:
         """Looks once more at what is there, now that our own workers are ended, and does what is left.
 
         Workers that were given up may have committed units since, of which the parts are there too. What overlaps is
         removed, and what that leaves open is done again.
         """
         for _ in range(MAX_ROUNDS):
-            progress = Progress.of(self._storage, also=self._parts_done)
+            progress = Progress.of(self._storage, also=self._parts_done, before=progress)
             self._tidy(progress)
             num_left = sum(1 for _ in self._left(progress))
             if retry or not num_left:

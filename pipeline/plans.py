@@ -7,6 +7,7 @@ import json
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
@@ -53,6 +54,14 @@ _SUPERSEDES = b"supersedes"  # Parquet key-value metadata of a plan: names of ea
 _NAMES = TypeAdapter(list[str])
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Superseded:
+    """Units that later plans have put out of force, as far as plans were looked at."""
+
+    names: frozenset[str] = frozenset()
+    num_plans: int = 0  # that were looked at
+
+
 def write_plan(output: Storage, number: int, units: Iterable[Unit], *, supersedes: Sequence[str] = ()) -> int:
     """Writes a plan, as `units` come, and gives how many there were.
 
@@ -87,27 +96,31 @@ def _path(number: int) -> str:
     return f"{PLANS}/{number:05d}{SUFFIX}"
 
 
-def read_plans(output: Storage) -> Iterator[Unit]:
-    """The units of all plans that are not superseded, in the order in which they were planned.
+def read_plans(output: Storage, outdated: Superseded) -> Iterator[Unit]:
+    """The units of the plans that are in force, in the order in which they were planned.
 
     Raises:
         StorageError: a plan is damaged.
     """
-    outdated = superseded(output)
-    for number in range(num_plans(output)):
-        yield from (unit for unit in _units_of(output, _path(number)) if unit.name not in outdated)
+    for number in range(outdated.num_plans):
+        yield from (unit for unit in _units_of(output, _path(number)) if unit.name not in outdated.names)
 
 
-def superseded(output: Storage) -> frozenset[str]:
-    """Names of the units that later plans have put out of force.
+def superseded(output: Storage, known: Superseded | None = None) -> Superseded:
+    """What the plans put out of force.
+
+    Args:
+        known: the answer of an earlier time: plans do not change, so only those that came since are read.
 
     Raises:
         StorageError: a plan is damaged.
     """
-    names: set[str] = set()
-    for number in range(num_plans(output)):
-        names.update(_superseded_by(output, _path(number)))
-    return frozenset(names)
+    known = known or Superseded()
+    names = set(known.names)
+    number = num_plans(output)
+    for new in range(known.num_plans, number):
+        names.update(_superseded_by(output, _path(new)))
+    return Superseded(names=frozenset(names), num_plans=number)
 
 
 def _units_of(output: Storage, path: str) -> Iterator[Unit]:

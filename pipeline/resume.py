@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pipeline.cutting import cover, is_part, overlap, parent, winners
 from pipeline.names import NameSet
 from pipeline.output import Quarantined, committed, quarantined
-from pipeline.plans import read_plans, superseded
+from pipeline.plans import Superseded, read_plans, superseded
 from pipeline.storage import Storage
 from pipeline.units import InputFile, Unit
 
@@ -24,15 +24,18 @@ class Progress:
     given_up_in: Mapping[str, Collection[str]]  # by planned unit: what of it is in quarantine, itself or parts
     outdated: tuple[str, ...]  # committed, but superseded, or its rows are in other parts: they are to be removed
     mended: frozenset[str]  # in quarantine, but superseded, or some of it was committed since: to be removed there
+    superseded: Superseded
 
     @classmethod
-    def of(cls, output: Storage, *, also: Iterable[str] = ()) -> Progress:
+    def of(cls, output: Storage, *, also: Iterable[str] = (), before: Progress | None = None) -> Progress:
         """Reads the folder.
 
         Args:
             also: units that are known to be committed, whether or not the listing shows them yet.
+            before: what it held a while ago, which spares reading plans again.
         """
-        superseded_units = superseded(output)
+        found_superseded = superseded(output, None if before is None else before.superseded)
+        superseded_units = found_superseded.names
         listed_parts = defaultdict[str, set[str]](set)
         outdated: list[str] = []
 
@@ -77,6 +80,7 @@ class Progress:
             given_up_in=given_up_in,
             outdated=tuple(outdated),
             mended=frozenset(mended),
+            superseded=found_superseded,
         )
 
     @property
@@ -114,5 +118,5 @@ class Progress:
 
 def all_units(output: Storage, progress: Progress) -> Iterator[Unit]:
     """Every unit of every plan, in order."""
-    for planned in read_plans(output):
+    for planned in read_plans(output, progress.superseded):
         yield from progress.resolve(planned)

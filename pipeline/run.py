@@ -97,19 +97,29 @@ def run(
                 if retry
                 else changes(storage, progress, files, prune=output.prune)
             )
-            _plan(storage, changed, source, size, number)
+            progress = _plan(storage, progress, changed, source, size, number)
             current = Driver(run_id, storage, lease, workers, limits, on_event or (lambda event: None))
-            return current.to_its_end(lambda: make_pool(recipe, workers), changed=changed, retry=retry)
+            return current.to_its_end(
+                lambda: make_pool(recipe, workers), changed=changed, progress=progress, retry=retry
+            )
 
 
-def _plan(storage: Storage, changed: Changes, source: InputOptions, size: int, number: int) -> None:
-    """Plans what is to be planned, puts out of force what is outdated; files that cannot be read go to quarantine."""
+def _plan(
+    storage: Storage, progress: Progress, changed: Changes, source: InputOptions, size: int, number: int
+) -> Progress:
+    """Plans what is to be planned, puts out of force what is outdated; files that cannot be read go to quarantine.
+
+    Returns:
+        The progress as it is then.
+    """
     bad = _write_plan(storage, changed, source, size, number) if changed.num_to_plan or changed.superseded else []
     records = [Quarantined.of_file(file.file, reason=file.reason) for file in bad]
     for record in records:
         folder.write_quarantined(storage, record)
     for name in set(changed.settled) - {record.name for record in records}:
         folder.remove_quarantined(storage, name)
+    is_as_before = not (changed.num_to_plan or changed.superseded or changed.settled)
+    return progress if is_as_before else Progress.of(storage, before=progress)
 
 
 def _write_plan(storage: Storage, changed: Changes, source: InputOptions, size: int, number: int) -> list[BadFile]:

@@ -141,7 +141,7 @@ def verify_output(
     progress = Progress.of(output)
     strays = {*progress.committed, *progress.outdated}
     next_starts: dict[tuple[str, str], int | None] = {}  # by file and version: where its next range must begin
-    for planned in read_plans(output):
+    for planned in read_plans(output, progress.superseded):
         _check_ranges(found.planned, planned, next_starts)
         for unit in progress.resolve(planned):
             found.num_units += 1

@@ -130,7 +130,7 @@ class DriverProcess(Caller):
             progress = Progress.of(self.storage)
             files = self._world.input_files()
             changed = changes(self.storage, progress, files)
-            run_module._plan(self.storage, changed, SOURCE, 0, number)
+            progress = run_module._plan(self.storage, progress, changed, SOURCE, 0, number)
             driver = driver_module.Driver(
                 self.name,
                 self.storage,
@@ -140,7 +140,7 @@ class DriverProcess(Caller):
                 self._on_event,
                 clock=self.clock,
             )
-            for _ in driver.steps(self._make_pool, changed=changed, stop=self.stop):
+            for _ in driver.steps(self._make_pool, changed=changed, progress=progress, stop=self.stop):
                 yield POLL_S
             self.summary = driver.summary
         finally:

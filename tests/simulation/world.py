@@ -27,7 +27,7 @@ from pipeline import output as folder
 from pipeline import run as run_module
 from pipeline.cutting import parent, winners
 from pipeline.lease import STALE_S
-from pipeline.plans import read_plans
+from pipeline.plans import read_plans, superseded
 from pipeline.resume import Progress
 from pipeline.units import InputFile, Piece, Unit
 from tests.simulation.drivers import ATTEMPTS, DriverProcess, watched
@@ -328,7 +328,7 @@ class World:
         progress = Progress.of(self._outside)
         planned: list[str] = []
         given_up: list[tuple[Unit, list[str]]] = []
-        for whole in read_plans(self._outside):
+        for whole in read_plans(self._outside, progress.superseded):
             planned += self.rows(whole)
             for unit in progress.resolve(whole):
                 if unit.name in progress.quarantined:
@@ -345,7 +345,7 @@ class World:
         self.expect(not missing, f"rows are lost: {missing[:5]}")
         self.expect(not doubled, f"rows are there twice: {doubled[:5]}")
         self.expect(folder.SUCCESS in self.files, f"all is done, and there is no {folder.SUCCESS}")
-        planned = {row for unit in read_plans(self._outside) for row in self.rows(unit)}
+        planned = {row for unit in read_plans(self._outside, superseded(self._outside)) for row in self.rows(unit)}
         expected = {
             f"{url}@{found.fingerprint}#{row}" for url, found in self.inputs.items() for row in range(found.num_rows)
         }

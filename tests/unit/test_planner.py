@@ -19,7 +19,7 @@ from pipeline import planner
 from pipeline.errors import CommitConflict, StorageError
 from pipeline.options import InputOptions
 from pipeline.planner import BadFile, list_files, plan_units
-from pipeline.plans import num_plans, read_plans, write_plan
+from pipeline.plans import num_plans, read_plans, superseded, write_plan
 from pipeline.storage import Storage
 from pipeline.units import InputFile, Unit
 from tests.support.corpora import WRITERS, planned
@@ -191,11 +191,11 @@ def test_a_plan_comes_back_as_it_was(tmp_path: Path) -> None:
         (tmp_path / name).write_bytes(content)
     units, _ = planned(InputOptions(url=str(tmp_path)), unit_bytes=2000)
     output = Storage.open(str(tmp_path / "output"))
-    assert (num_plans(output), list(read_plans(output))) == (0, [])
+    assert (num_plans(output), list(read_plans(output, superseded(output)))) == (0, [])
     assert write_plan(output, 0, iter(units[1:])) == len(units) - 1
     assert write_plan(output, 1, units[:1]) == 1
     assert num_plans(output) == 2
-    assert list(read_plans(output)) == units[1:] + units[:1]
+    assert list(read_plans(output, superseded(output))) == units[1:] + units[:1]
     with pytest.raises(CommitConflict):
         write_plan(output, 1, units)
 
@@ -206,7 +206,7 @@ def test_a_plan_of_many_units_is_written_and_read_as_a_stream(tmp_path: Path) ->
     units = (u for u in plan_units(endless(file), source, unit_bytes=100) if isinstance(u, Unit))
     output = Storage.open(f"memory:/{tmp_path}/output")
     assert write_plan(output, 0, itertools.islice(units, 2500)) == 2500
-    back = read_plans(output)
+    back = read_plans(output, superseded(output))
     assert next(back).name.startswith("00000-000000-")
     assert sum(1 for _ in back) == 2499
 
@@ -215,4 +215,4 @@ def test_a_damaged_plan_is_told(tmp_path: Path) -> None:
     output = Storage.open(str(tmp_path))
     output.write_bytes("_shardmill/plans/00000.plan", b"PAR1 or not")
     with pytest.raises(StorageError, match=r"00000\.plan cannot be read: the plan is damaged"):
-        list(read_plans(output))
+        list(read_plans(output, superseded(output)))

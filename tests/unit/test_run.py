@@ -15,12 +15,13 @@ from jobs import JobSpec
 from models.errors import CheckpointError
 from models.roberta import RobertaConfig, RobertaForSequenceClassification, RobertaTokenizerFast
 from pipeline import output as folder
+from pipeline import plans
 from pipeline.decisions import Failure
 from pipeline.errors import FileChanged, FileUnreadable, OutputConflict, StorageError, WorkerError
 from pipeline.events import Event, RunSummary, UnitQuarantined, UnitRetried, UnitSplit, WorkerLost, WorkerReady
 from pipeline.lease import LEASE
 from pipeline.ledger import MAX_LOST_WORKERS, RETRY_DELAY_S
-from pipeline.plans import read_plans
+from pipeline.plans import read_plans, superseded
 from pipeline.run import run
 from pipeline.storage import Storage
 from pipeline.units import Unit, UnitReport
@@ -265,7 +266,7 @@ def test_an_unforeseen_error_is_told_without_its_message() -> None:
 def texts_in(output: Path) -> list[str]:
     """What the parts say they hold, by their units: one file each."""
     storage = Storage.open(str(output))
-    units = {unit.output_name: unit for unit in read_plans(storage)}
+    units = {unit.output_name: unit for unit in read_plans(storage, superseded(storage))}
     return sorted(Path(piece.file.url).name for part in output.glob("part-*") for piece in units[part.name].pieces)
 
 
@@ -295,6 +296,20 @@ def test_a_file_that_changed_while_it_was_to_be_read_is_done_by_the_next_run(spe
     (tmp_path / "1.txt").write_text("one row now\n")
     summary = go(spec, ScriptedPool(done))
     assert (summary.exit_code, summary.num_units, summary.num_units_committed) == (0, 3, 1)
+
+
+def test_plans_are_read_once_for_each_purpose(spec: JobSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """For what they supersede, for what has changed, for what is to do; and to see that all is done."""
+    go(spec)
+    opened: list[str] = []
+    of_a_plan = plans._opened
+    monkeypatch.setattr(plans, "_opened", lambda output, path: opened.append(path) or of_a_plan(output, path))
+    go(spec)
+    assert len(opened) == 3
+    opened.clear()
+    (tmp_path / "3.txt").write_text("a new file\n")
+    assert go(spec).num_units_committed == 1
+    assert opened.count("_shardmill/plans/00000.plan") == 5
 
 
 class LateListing(MemoryFileSystem):
