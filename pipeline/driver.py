@@ -7,13 +7,16 @@ import logging
 from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import Any, Protocol
 
+import pyarrow as pa
+import pyarrow.parquet as pq
+
 from models.errors import ModelError
 from pipeline import output as folder
 from pipeline.changes import Changes
 from pipeline.clock import Clock
-from pipeline.cutting import is_part
+from pipeline.cutting import is_part, parent
 from pipeline.decisions import Abort, Assign, Decision, Drop, End, Failure, Quarantine, Retire, Retry, Split
-from pipeline.errors import InputError, OutputConflict, ShardmillError, WorkerError
+from pipeline.errors import InputError, OutputConflict, ShardmillError, StorageNotFound, WorkerError
 from pipeline.events import (
     Heartbeat,
     OnEvent,
@@ -39,6 +42,7 @@ from pipeline.storage import Storage
 from pipeline.tally import Tally
 from pipeline.units import Unit, part_name
 from pipeline.workers import Counted, Done, Failed, Leaving, Lost, Message, Pool, Progressed, Ready
+from pipeline.writer import record_of
 
 logger = logging.getLogger(__name__)
 
@@ -128,8 +132,9 @@ class Driver:
         stop: Stop,
     ) -> Generator[None, None, None]:
         """The same in steps, each as long as the pool waits for news."""
+        gone_before = self._go_on_from_last_run(progress)
         self._tidy(progress)
-        gone_before = self._survey(progress, changed, retry)
+        self._survey(progress, changed, retry)
         num_todo = self.summary.num_units - self.summary.num_units_done_before - self._tally.num_left_out
         wrote = bool(num_todo) or changed.num_gone != gone_before
         try:
@@ -151,8 +156,25 @@ class Driver:
         else:
             self._finish("done", wrote=wrote)
 
-    def _survey(self, progress: Progress, changed: Changes, retry: bool) -> int:
-        """Counts what is done and what is to do; returns how many files were gone at the last run."""
+    def _go_on_from_last_run(self, progress: Progress) -> int:
+        """Counts the rows that are there, less those that are about to go; gives how many files were gone then."""
+        last = folder.last_run(self._storage)
+        if last is None:
+            return 0
+        removed = [
+            _record(self._storage, part_name(name))
+            for name in progress.outdated
+            if parent(name) in progress.superseded.names
+        ]
+        self._tally.go_on_from(
+            last,
+            removed_rows=sum(record.get("num_rows", 0) for record in removed),
+            removed_errors=sum(record.get("num_errors", 0) for record in removed),
+        )
+        return last.num_gone_files
+
+    def _survey(self, progress: Progress, changed: Changes, retry: bool) -> None:
+        """Counts what is done and what is to do."""
         if retry:
             self._tried_again = {name for name, record in progress.quarantined.items() if not record.is_file}
             self._new_plan = f"{progress.superseded.num_plans - 1:05d}-" if changed.num_to_plan else None
@@ -168,8 +190,6 @@ class Driver:
                 todo_rows += unit.num_rows or 0
             elif not progress.is_over(unit):
                 self._tally.num_left_out += 1
-        earlier = folder.runs(self._storage)
-        self._tally.add_earlier(earlier)
         if bad_files and not num_units:
             raise InputError(f"none of the input files can be read. The first: {bad_files[0].reason}")
         counts = {
@@ -192,7 +212,6 @@ class Driver:
                 **counts,
             )
         )
-        return earlier[-1].num_gone_files if earlier else 0
 
     def _is_todo(self, unit: Unit, progress: Progress, retry: bool) -> bool:
         if not retry:
@@ -383,6 +402,15 @@ class Driver:
             if state == "done" and not self._tally.num_left_out:
                 self._storage.write_bytes(folder.SUCCESS, b"")
         self._tell(RunFinished(summary=self.summary))
+
+
+def _record(output: Storage, path: str) -> dict[str, Any]:
+    """What a part says of itself; empty if it cannot be read."""
+    try:
+        with output.open_file(path) as file:
+            return record_of(pq.ParquetFile(file))
+    except (pa.ArrowException, StorageNotFound):
+        return {}
 
 
 def _exit_code(error: Exception) -> int:

@@ -253,6 +253,12 @@ def runs(output: Storage) -> list[RunSummary]:
     return sorted(summaries, key=lambda summary: summary.started_at)
 
 
+def last_run(output: Storage) -> RunSummary | None:
+    """The run that began last, by its id."""
+    path = max((entry.path for entry in output.list(RUNS)), default=None)
+    return None if path is None else _read(output, path, _RUN)
+
+
 class _Job(BaseModel):
     """What `verify` needs of a job to read the input again; there is more, which is the task's."""
 

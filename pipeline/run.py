@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
+from datetime import UTC, datetime
 from typing import Any
 
 import models
@@ -80,7 +80,8 @@ def run(
         if not output.overwrite:
             folder.claim(storage, identity)
         size = source.unit_bytes or unit_bytes(config, workers, files.size_bytes)
-        run_id = time.strftime("%Y%m%dT%H%M%SZ-", time.gmtime()) + uuid.uuid4().hex[:6]
+        # Sorts by the time at which it began.
+        run_id = datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%fZ-") + uuid.uuid4().hex[:6]
         recipe = ReplicaRecipe(
             model=model, task=task, workers=workers, source=source, input_schema=schema, options=output
         )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
@@ -21,7 +20,6 @@ class Tally:
         self._first_ready_at: float | None = None
         self.num_given_up = 0  # units, by this run
         self.num_left_out = 0  # units that are neither over nor this run's to do
-        self._rows_before = self._errors_before = 0  # of earlier runs: the limits are the job's
         now = clock.time()
         self.summary = RunSummary(run_id=run_id, state="running", output_url=output_url, started_at=now, updated_at=now)
 
@@ -32,10 +30,12 @@ class Tally:
     def set(self, **changes: Any) -> None:
         self.summary = replace(self.summary, **changes)
 
-    def add_earlier(self, runs: Iterable[RunSummary]) -> None:
-        for run in runs:
-            self._rows_before += run.num_rows
-            self._errors_before += run.num_errors
+    def go_on_from(self, last: RunSummary, *, removed_rows: int, removed_errors: int) -> None:
+        """Begins with what is there of earlier runs: the limits are the job's."""
+        self.set(
+            num_job_rows=max(0, last.num_job_rows - removed_rows),
+            num_job_errors=max(0, last.num_job_errors - removed_errors),
+        )
 
     def worker_ready(self) -> None:
         self._first_ready_at = self._first_ready_at or self._clock.time()
@@ -45,6 +45,8 @@ class Tally:
         stages = summary.stage_s.keys() | report.stage_s.keys()
         self.set(
             num_units_committed=summary.num_units_committed + 1,
+            num_job_rows=summary.num_job_rows + report.num_rows,
+            num_job_errors=summary.num_job_errors + report.num_errors,
             num_rows=summary.num_rows + report.num_rows,
             num_empty=summary.num_empty + report.num_empty,
             num_errors=summary.num_errors + report.num_errors,
@@ -86,8 +88,8 @@ class Tally:
 
     def _exit_code(self, limits: LimitOptions) -> int:
         summary = self.summary
-        num_rows = self._rows_before + summary.num_rows + summary.num_quarantined_rows
-        num_errors = self._errors_before + summary.num_errors + summary.num_quarantined_rows
+        num_rows = summary.num_job_rows + summary.num_quarantined_rows
+        num_errors = summary.num_job_errors + summary.num_quarantined_rows
         allowed = limits.bad_rows if limits.bad_rows >= 1 else limits.bad_rows * num_rows
         failed = summary.num_quarantined_units + summary.num_bad_files > limits.bad_units
         return 3 if failed or num_errors > allowed else 0

@@ -6,7 +6,6 @@ of the input as it is now some thirty bytes a file.
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
@@ -25,7 +24,7 @@ from pipeline.errors import FileUnreadable, InputNotFound, ShardmillError, Stora
 from pipeline.leftovers import LEFTOVER_AGE_S
 from pipeline.listing import list_files
 from pipeline.options import InputOptions
-from pipeline.output import METADATA_KEY, SPEC, SUCCESS, is_our_part
+from pipeline.output import SPEC, SUCCESS, is_our_part
 from pipeline.plans import read_plans
 from pipeline.reader import RawBatch, read_unit
 from pipeline.resume import Progress
@@ -33,6 +32,7 @@ from pipeline.spool import spooled
 from pipeline.status import read_output_job
 from pipeline.storage import Storage
 from pipeline.units import Unit, part_name
+from pipeline.writer import record_of
 
 BATCH_ROWS = 4096
 MAX_PROBLEMS = 10  # told of each check; all are counted
@@ -241,7 +241,7 @@ def _check_part(found: Verification, output: Storage, unit: Unit, source: _Sourc
 
 def _check_footer(found: Verification, unit: Unit, part: pq.ParquetFile, keep: Sequence[str]) -> dict[str, Any] | None:
     """What the part says of itself, or None if it is not to be believed."""
-    record = _own_record(part)
+    record = record_of(part)
     num_rows = part.metadata.num_rows
     wrong = []
     if record.get("unit") != unit.name:
@@ -269,15 +269,6 @@ def _num_rows(unit: Unit) -> int | None:
     """Rows of a unit, also of one that is some of its piece's; None where that cannot be told."""
     stop = unit.num_rows if unit.stop_row is None else unit.stop_row
     return None if stop is None else stop - unit.first_row
-
-
-def _own_record(part: pq.ParquetFile) -> dict[str, Any]:
-    """What the writer put into the footer; empty if it was not ours."""
-    try:
-        record = json.loads((part.metadata.metadata or {}).get(METADATA_KEY, b"{}"))
-    except ValueError:
-        return {}
-    return record if isinstance(record, dict) else {}
 
 
 def _ranges(unit: Unit) -> tuple[list[dict[str, Any]], list[int | None]]:

@@ -20,6 +20,15 @@ ROW_GROUP_ROWS = 65_536
 ROW_GROUP_BYTES = 64 << 20  # embeddings are wide: bounds a worker's memory, and a reader's
 
 
+def record_of(part: pq.ParquetFile) -> dict[str, Any]:
+    """What the writer of a part said when it closed it; empty if the file is not ours."""
+    try:
+        record = json.loads((part.metadata.metadata or {}).get(METADATA_KEY, b"{}"))
+    except ValueError:
+        return {}
+    return record if isinstance(record, dict) else {}
+
+
 class PartWriter:
     """Collects record batches into row groups of a local file; `close` makes it whole.
 

@@ -213,6 +213,29 @@ def test_rows_with_errors_are_held_against_the_limit_by_later_runs_too(
     assert second.num_units_committed == 0
 
 
+def test_errors_of_rows_that_are_gone_are_held_against_no_limit(spec: JobSpec, tmp_path: Path) -> None:
+    limited = spec.model_copy(update={"limits": spec.limits.model_copy(update={"bad_rows": 0.4})})
+    for number in (0, 1):
+        (tmp_path / f"{number}.txt").write_bytes(b"\xff\xff cats\n\xff\xff dogs\n")
+    first = go(limited)
+    assert (first.exit_code, first.num_errors, first.num_job_errors, first.num_job_rows) == (3, 4, 4, 6)
+    (tmp_path / "1.txt").write_text("cats and dogs\n")
+    mended = go(limited)
+    assert (mended.exit_code, mended.num_errors, mended.num_job_errors, mended.num_job_rows) == (0, 0, 2, 5)
+    assert go(limited).num_job_errors == 2
+
+
+def test_of_earlier_runs_only_the_last_record_is_read(spec: JobSpec, tmp_path: Path) -> None:
+    for number in range(3, 6):
+        (tmp_path / f"{number}.txt").write_text("a new file\n")
+        last = go(spec)
+    first, *others = sorted((tmp_path / "out" / folder.RUNS).iterdir())
+    assert len(others) == 2
+    first.write_text("damaged")
+    (tmp_path / "6.txt").write_text("a new file\n")
+    assert go(spec).num_job_rows == last.num_job_rows + 1
+
+
 def test_a_lost_worker_is_replaced_and_its_units_done_by_others(spec: JobSpec) -> None:
     def answer(worker: str, unit: Unit, attempt: int) -> Message:
         return Lost(worker=worker, reason="its node is gone") if worker == "w0" else done(worker, unit)
