@@ -136,25 +136,25 @@ class Driver:
         self._tidy(progress)
         self._survey(progress, changed, retry)
         num_todo = self.summary.num_units - self.summary.num_units_done_before - self._tally.num_left_out
-        wrote = bool(num_todo) or changed.num_gone != gone_before
         try:
+            writes = bool(num_todo) or changed.num_gone != gone_before or not self._storage.exists(folder.SUCCESS)
             if num_todo:
                 self._storage.remove(folder.SUCCESS)  # not whole until this run ends
                 folder.write_run(self._storage, self.summary)
                 todo = (unit for unit in all_units(self._storage, progress) if self._is_todo(unit, progress, retry))
                 yield from self._work(todo, num_todo, make_pool, stop)
                 yield from self._settle(progress, make_pool, stop, retry)
-            if wrote:
+            if writes:
                 self._lease.confirm()
         except KeyboardInterrupt:
-            self._finish("interrupted", exit_code=130, wrote=True)
+            self._finish("interrupted", exit_code=130)
         except Exception as error:
             reason = str(error) if isinstance(error, (ShardmillError, ModelError)) else type(error).__name__
             with contextlib.suppress(ShardmillError):  # what ended the run may also keep its record from being written
-                self._finish("failed", reason, exit_code=_exit_code(error), wrote=True)
+                self._finish("failed", reason, exit_code=_exit_code(error))
             raise
         else:
-            self._finish("done", wrote=wrote)
+            self._finish("done", writes=writes)
 
     def _go_on_from_last_run(self, progress: Progress) -> int:
         """Counts the rows that are there, less those that are about to go; gives how many files were gone then."""
@@ -395,9 +395,9 @@ class Driver:
             self._record_at = now
             folder.write_run(self._storage, summary)
 
-    def _finish(self, state: RunState, reason: str = "", *, exit_code: int | None = None, wrote: bool) -> None:
+    def _finish(self, state: RunState, reason: str = "", *, exit_code: int | None = None, writes: bool = True) -> None:
         self._tally.finish(state, reason, exit_code, self._limits)
-        if wrote or not self._storage.exists(folder.SUCCESS):
+        if writes:
             folder.write_run(self._storage, self.summary)
             if state == "done" and not self._tally.num_left_out:
                 self._storage.write_bytes(folder.SUCCESS, b"")

@@ -19,7 +19,7 @@ from pipeline import plans
 from pipeline.decisions import Failure
 from pipeline.errors import FileChanged, FileUnreadable, OutputConflict, StorageError, WorkerError
 from pipeline.events import Event, RunSummary, UnitQuarantined, UnitRetried, UnitSplit, WorkerLost, WorkerReady
-from pipeline.lease import LEASE
+from pipeline.lease import LEASE, LeaseRule
 from pipeline.ledger import MAX_LOST_WORKERS, RETRY_DELAY_S
 from pipeline.plans import read_plans, superseded
 from pipeline.run import run
@@ -319,6 +319,26 @@ def test_a_file_that_changed_while_it_was_to_be_read_is_done_by_the_next_run(spe
     (tmp_path / "1.txt").write_text("one row now\n")
     summary = go(spec, ScriptedPool(done))
     assert (summary.exit_code, summary.num_units, summary.num_units_committed) == (0, 3, 1)
+
+
+def test_a_driver_that_has_lost_its_lease_says_of_no_folder_that_it_is_whole(
+    spec: JobSpec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also if there was nothing to do."""
+    go(spec)
+    output = Storage.open(spec.output.url)
+    output.remove(folder.SUCCESS)
+
+    def taken(rule: LeaseRule) -> None:
+        raise OutputConflict("another run has taken over")
+
+    monkeypatch.setattr(LeaseRule, "confirm", taken)
+    with pytest.raises(OutputConflict, match="another run"):
+        go(spec)
+    assert not output.exists(folder.SUCCESS)
+    monkeypatch.undo()
+    assert go(spec).num_units_committed == 0
+    assert output.exists(folder.SUCCESS)
 
 
 def test_plans_are_read_once_for_each_purpose(spec: JobSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
