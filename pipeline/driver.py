@@ -95,6 +95,7 @@ class Driver:
         self._new_plan: str | None = None  # with `retry`: what the names of units begin with that were planned for it
         self._parts_done: set[str] = set()  # parts of units that were cut, which the last listing may not show yet
         self._num_started = 0  # workers of the pool, gone ones too
+        self._is_settling = False  # doing again what is gone, and was counted before
         self._warned = False
         self._heartbeat_at = self._record_at = float("-inf")
 
@@ -237,6 +238,7 @@ class Driver:
         Workers that were given up may have committed units since, of which the parts are there too. What overlaps is
         removed, and what that leaves open is done again.
         """
+        self._is_settling = True
         for _ in range(MAX_ROUNDS):
             progress = Progress.of(self._storage, also=self._parts_done, before=progress)
             self._tidy(progress)
@@ -303,7 +305,8 @@ class Driver:
                     self._mend(report.name)
                     if is_part(report.name):
                         self._parts_done.add(report.name)
-                    self._tally.unit_done(report)
+                    if not self._is_settling:
+                        self._tally.unit_done(report)
                     self._tell(UnitCommitted(report=report, worker=worker))
                 return ledger.unit_done(worker, report.name, now)
             case Failed(worker=worker, unit=unit, failure=failure):

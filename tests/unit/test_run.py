@@ -24,7 +24,7 @@ from pipeline.ledger import MAX_LOST_WORKERS, RETRY_DELAY_S
 from pipeline.plans import read_plans, superseded
 from pipeline.run import run
 from pipeline.storage import Storage
-from pipeline.units import Unit, UnitReport
+from pipeline.units import Unit, UnitReport, part_name
 from pipeline.verify import verify_output
 from pipeline.workers import Done, Failed, LocalPool, Lost, Message, Ready, describe
 from tests.support.tokenizer_texts import write_byte_level_files
@@ -339,6 +339,20 @@ def test_a_driver_that_has_lost_its_lease_says_of_no_folder_that_it_is_whole(
     monkeypatch.undo()
     assert go(spec).num_units_committed == 0
     assert output.exists(folder.SUCCESS)
+
+
+def test_what_is_done_again_since_it_is_gone_counts_once(spec: JobSpec) -> None:
+    """Another program has removed a part while the run went on."""
+
+    def answer(worker: str, unit: Unit, attempt: int) -> Message:
+        if pool.given.keys() - {unit.name}:
+            pool.output.remove(part_name(min(pool.given)))
+        return done(worker, unit)
+
+    pool = ScriptedPool(answer)
+    summary = go(spec, pool)
+    assert sorted(pool.given.values()) == [1, 1, 2]
+    assert (summary.num_units, summary.num_units_committed, summary.num_rows, summary.num_job_rows) == (3, 3, 6, 6)
 
 
 def test_plans_are_read_once_for_each_purpose(spec: JobSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
