@@ -266,7 +266,8 @@ class Driver:
         self, todo: Iterator[Unit], num_todo: int, make_pool: Callable[[], Pool], stop: Stop
     ) -> Generator[None, None, None]:
         """Until nothing is left; raises `KeyboardInterrupt` if asked to stop before."""
-        ledger = Ledger(todo, max_attempts=self._limits.attempts, stall_s=self._limits.stall_s)
+        limits = self._limits
+        ledger = Ledger(todo, max_attempts=limits.attempts, stall_s=limits.stall_s, load_s=limits.load_s)
         most_workers = min(self._workers.max, num_todo)
         self._num_started = 0
         pool = make_pool()

@@ -28,12 +28,16 @@ from pipeline.units import Unit
 
 RETRY_DELAY_S = 1.0  # before the second try; doubles with each further one
 STALL_S = 600.0  # without a step or a word, with units in hand: a worker hangs
+LOAD_S = (
+    1800.0  # without being ready, since the first word of its process: it hangs too; a model may come from far away
+)
 LOOK_S = 1.0  # between looks for workers that hang
 SLEPT_S = 30.0  # between two looks: it was us who did not look (a laptop that slept), so nobody was silent
 
 # With nobody to blame and no unit done in between: then something is wrong with all of them. Those that were at work
 # when the first was lost are not counted: they may have gone with it, on the same node.
 MAX_LOST_WORKERS = 8
+MAX_HUNG_LOADING = 3  # with none ready and no unit done in between
 MAX_LOST_TO_SUSPECTS = 32  # units of many rows, no unit done in between: it is not the rows that kill workers
 
 STRAGGLER_FACTOR = 2.0  # times as long as the median
@@ -79,7 +83,13 @@ class Ledger:
     """Hands every unit to a worker until it is committed or given up."""
 
     def __init__(
-        self, units: Iterable[Unit], *, max_attempts: int = 3, slots: int = 2, stall_s: float = STALL_S
+        self,
+        units: Iterable[Unit],
+        *,
+        max_attempts: int = 3,
+        slots: int = 2,
+        stall_s: float = STALL_S,
+        load_s: float = LOAD_S,
     ) -> None:
         """
         Args:
@@ -87,6 +97,7 @@ class Ledger:
             max_attempts: tries at a unit before it is cut or given up.
             slots: units that a worker holds at once, so that the next is read while one is on the device.
             stall_s: how long a worker with units in hand may show no sign of life.
+            load_s: how long a worker may load its model.
         """
         self._fresh = iter(units)
         self._exhausted = False
@@ -95,16 +106,18 @@ class Ledger:
         self._again: deque[_Attempt] = deque()  # due
         self._suspects: deque[_Attempt] = deque()  # due, each for a worker that has nothing else
         self._in_hand: dict[str, _Attempt] = {}
+        self._loading: dict[str, float] = {}  # workers whose process has begun, and since when
         self._workers: dict[str, _Worker] = {}
         self._with_room: dict[str, _Worker] = {}
         self._gone: set[str] = set()  # workers: lost, ended, or about to leave
         self._max_attempts = max_attempts
         self._slots = slots
         self._stall_s = stall_s
+        self._load_s = load_s
         self._looked_at: float | None = None
         self._draining = False
         self._num_done = 0
-        self._lost_in_a_row = self._lost_to_suspects = 0
+        self._lost_in_a_row = self._lost_to_suspects = self._hung_loading = 0
         self._beside_first_lost = 0  # workers
         self._durations: deque[float] = deque(maxlen=STRAGGLER_SAMPLE)
 
@@ -146,19 +159,25 @@ class Ledger:
     def worker_ready(self, worker: str, now: float) -> list[Decision]:
         """A worker has its model loaded and takes units."""
         if worker not in self._workers and worker not in self._gone:
+            self._loading.pop(worker, None)
+            self._hung_loading = 0
             self._workers[worker] = self._with_room[worker] = _Worker(heard_at=now)
         return self.tick(now)
 
     def worker_progressed(self, worker: str, num_steps: int, now: float) -> list[Decision]:
-        """A worker has done so many steps by now. Only a new one is a sign of life."""
+        """A worker has done so many steps by now. Only a new one is a sign of life, or the first word of all."""
         known = self._workers.get(worker)
-        if known is not None and known.num_steps != num_steps:
+        if known is None:
+            if worker not in self._gone:
+                self._loading.setdefault(worker, now)
+        elif known.num_steps != num_steps:
             known.num_steps, known.heard_at = num_steps, now
         return self.tick(now)
 
     def worker_leaving(self, worker: str, now: float) -> list[Decision]:
         """A worker's machine is about to be taken away: it gets nothing more, and its loss is nobody's fault."""
         self._gone.add(worker)
+        self._loading.pop(worker, None)
         known = self._workers.get(worker)
         if known is not None:
             known.leaving = True
@@ -186,7 +205,7 @@ class Ledger:
             attempt = self._in_hand[unit]
             self._durations.append(now - attempt.holders[worker])
             self._num_done += 1
-            self._lost_in_a_row = self._lost_to_suspects = 0
+            self._lost_in_a_row = self._lost_to_suspects = self._hung_loading = 0
             for holder in list(attempt.holders):
                 self._release(holder, unit)
                 if holder != worker:
@@ -294,6 +313,13 @@ class Ledger:
             elif worker.units and now - worker.heard_at > self._stall_s:
                 reason = f"it hangs: no step in {self._stall_s:g} s (limits.stall_s)"
                 decisions += [End(worker=name, reason=reason), *self._lose(name, reason, now)]
+        for name, since in list(self._loading.items()):
+            if waited_s > SLEPT_S or waited_s < 0:
+                self._loading[name] = now
+            elif now - since > self._load_s:
+                self._hung_loading += 1
+                reason = f"it hangs: its model is not loaded after {self._load_s:g} s (limits.load_s)"
+                decisions += [End(worker=name, reason=reason), *self._lose(name, reason, now)]
         return decisions
 
     def _lose(self, name: str, reason: str, now: float) -> list[Decision]:
@@ -327,6 +353,11 @@ class Ledger:
     def _beyond_hope(self, reason: str) -> list[Decision]:
         if self._lost_in_a_row >= MAX_LOST_WORKERS + self._beside_first_lost:
             message = f"{self._lost_in_a_row} workers were lost in a row; the last: {reason}"
+        elif self._hung_loading >= MAX_HUNG_LOADING:
+            message = (
+                f"{self._hung_loading} workers in a row have not loaded the model in {self._load_s:g} s. See whether "
+                "their machines reach the place where it lies (model.path), or give them more time (limits.load_s)"
+            )
         elif self._lost_to_suspects >= MAX_LOST_TO_SUSPECTS:
             message = (
                 f"{self._lost_to_suspects} workers were lost in a row, each with one unit in hand, and none was done "
@@ -399,6 +430,7 @@ class Ledger:
 
     def _forget(self, name: str) -> _Worker | None:
         self._gone.add(name)
+        self._loading.pop(name, None)
         self._with_room.pop(name, None)
         return self._workers.pop(name, None)
 

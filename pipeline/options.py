@@ -84,3 +84,4 @@ class LimitOptions(Options):
     bad_units: Annotated[int, Field(ge=0)] = 0  # units in quarantine
     attempts: Count = 3  # tries at a unit before it is cut in the search for a bad row, or goes to quarantine
     stall_s: Annotated[float, Field(gt=0)] = 600  # without a step, with units in hand: a worker hangs, and is ended
+    load_s: Annotated[float, Field(gt=0)] = 1800  # to load the model, once its process runs; then it hangs as well

@@ -141,7 +141,7 @@ class RayPool:
         if time.monotonic() < self._ask_at:
             return
         self._ask_at = time.monotonic() + PROGRESS_S
-        asked = {call.worker for call in self._calls.values() if call.what in ("load", "progress")}
+        asked = {call.worker for call in self._calls.values() if call.what == "progress"}
         for worker in self._actors.keys() - asked:
             reference = self._actors[worker].num_steps.options(concurrency_group="control").remote()
             self._calls[reference] = _Call(worker=worker, what="progress")

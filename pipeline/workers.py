@@ -51,7 +51,10 @@ class Counted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Progressed:
-    """A sign of life: the steps (windows read, batches computed ...) that a worker has done so far, over all units."""
+    """A sign of life: the steps (windows read, batches computed ...) that a worker has done so far, over all units.
+
+    Also said by one that is loading its model: none.
+    """
 
     worker: str
     num_steps: int

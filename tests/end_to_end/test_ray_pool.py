@@ -40,7 +40,10 @@ cloudpickle.register_pickle_by_value(length_engine)
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """A replica whose model holds on for as long as a file `hold` is there, and breaks the device if one `break` is."""
+    """A replica whose model holds on for as long as a file `hold` is there, and breaks the device if one `break` is.
+
+    While a file `load` is there it is not made.
+    """
 
     folder: Path
     workers: WorkerOptions
@@ -53,6 +56,8 @@ class Recipe:
             while (self.folder / "hold").exists():
                 time.sleep(0.01)
 
+        while (self.folder / "load").exists():
+            time.sleep(0.01)
         source = InputOptions(url=str(self.folder / "corpus.parquet"))
         return Replica(
             LengthEngine(on_forward=on_forward),  # type: ignore[arg-type]
@@ -136,6 +141,19 @@ def test_a_worker_that_is_asked_to_end_commits_what_is_on_the_device_and_hands_b
     assert {failed.failure.kind for failed in workers.of(Failed)} == {HandedBack.__name__}
     assert done.report.name != units[3].name
     assert [path.name for path in (tmp_path / "out").glob("part-*")] == [part_name(done.report.name)]
+    workers.until(lambda: not is_there(pid))
+
+
+def test_a_worker_that_hangs_while_it_loads_is_seen_to_have_begun_and_can_be_ended(
+    workers: Workers, tmp_path: Path
+) -> None:
+    (tmp_path / "load").touch()
+    workers.pool.start(1)
+    workers.until(lambda: workers.of(Progressed))
+    (told, *_) = workers.of(Progressed)
+    (pid,) = worker_pids()
+    assert (told.num_steps, workers.of(Ready)) == (0, [])
+    workers.pool.end(told.worker)
     workers.until(lambda: not is_there(pid))
 
 

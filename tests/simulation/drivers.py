@@ -136,7 +136,7 @@ class DriverProcess(Caller):
                 self.storage,
                 self._lease,
                 WorkerOptions(max=self._world.max_workers),
-                LimitOptions(attempts=ATTEMPTS, stall_s=STALL_S, bad_units=1000),
+                LimitOptions(attempts=ATTEMPTS, stall_s=STALL_S, load_s=STALL_S, bad_units=1000),
                 self._on_event,
                 clock=self.clock,
             )

@@ -30,6 +30,7 @@ class SimWorker(Caller):
 
     def load(self) -> None:
         world = self._world
+        self.say(Progressed(worker=self.name, num_steps=0))
         if world.chance("never_ready"):
             return
         if world.chance("dies_loading"):

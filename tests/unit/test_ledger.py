@@ -10,6 +10,8 @@ import pytest
 from pipeline.cutting import parent
 from pipeline.decisions import Abort, Assign, Decision, Drop, End, Failure, Quarantine, Retire, Retry, Split
 from pipeline.ledger import (
+    LOAD_S,
+    MAX_HUNG_LOADING,
     MAX_LOST_TO_SUSPECTS,
     MAX_LOST_WORKERS,
     RETRY_DELAY_S,
@@ -319,6 +321,34 @@ def test_a_driver_that_slept_ends_nobody() -> None:
     ledger.worker_ready("w1", 0.0)
     assert ledger.tick(10 * STALL_S) == []
     assert ledger.tick(10 * STALL_S + 5.0) == []
+
+
+def test_a_worker_that_hangs_while_it_loads_its_model_is_replaced() -> None:
+    ledger = Ledger([unit("a")])
+    ledger.worker_progressed("w1", 0, 0.0)
+    assert [decision for second in range(1, int(LOAD_S) + 1) for decision in ledger.tick(float(second))] == []
+    assert ledger.num_gone == 0
+    (end,) = ledger.worker_progressed("w1", 0, LOAD_S + 1)
+    assert isinstance(end, End)
+    assert (end.worker, ledger.num_gone) == ("w1", 1)
+    assert "not loaded after 1800 s (limits.load_s)" in end.reason
+    assert ledger.worker_ready("w1", LOAD_S + 2) == []
+    assert assigned(ledger.worker_ready("w2", LOAD_S + 2)) == [("a", "w2", 1)]
+
+
+@pytest.mark.parametrize("one_is_ready", [False, True])
+def test_workers_that_hang_one_after_another_while_they_load_end_the_run(one_is_ready: bool) -> None:
+    ledger = Ledger([unit("a")], load_s=10.0)
+    decisions: list[Decision] = []
+    for number in range(MAX_HUNG_LOADING):
+        if one_is_ready and number == 1:
+            ledger.worker_ready("w", number * 20.0)
+        ledger.worker_progressed(f"w{number}", 0, number * 20.0)
+        decisions = ledger.tick(number * 20.0 + 11.0)
+    aborts = [decision for decision in decisions if isinstance(decision, Abort)]
+    assert len(aborts) == (not one_is_ready)
+    if aborts:
+        assert "3 workers in a row have not loaded the model in 10 s." in aborts[0].failure.message
 
 
 def three_quick_ones_and_a_straggler() -> Ledger:
