@@ -134,7 +134,12 @@ class Replica:
         """How many rows a unit has. They are read where the format does not tell; the model does not see them."""
         if unit.num_rows is not None and (unit.first_row, unit.stop_row) == (0, None):
             return unit.num_rows
-        return sum(len(batch.texts) for batch in self._counted(self._read(unit)))
+        num_rows = 0
+        for batch in self._counted(self._read(unit)):
+            if self._leaving:
+                raise _handed_back(unit)
+            num_rows += len(batch.texts)
+        return num_rows
 
     def drop(self, unit: str) -> None:
         """Ends a unit with `HandedBack`, wherever it is, unless it is just being committed."""
@@ -143,17 +148,20 @@ class Replica:
                 self._give_back(work)
 
     def hand_back(self) -> None:
-        """Ends the units that are not on the device yet with `HandedBack`; the others go on to their commit."""
+        """Ends the units that are not on the device yet with `HandedBack`, and takes no more.
+
+        The others go on to their commit.
+        """
+        self._leaving = True
         for work in list(self._in_hand):
             if not work.begun:
                 self._give_back(work)
 
     def leave(self, grace_s: float) -> None:
-        """Hands back what is not on the device yet, and takes no more; waits until the rest is committed.
+        """As `hand_back`, and waits until the rest is committed.
 
         What is not after `grace_s` is handed back too.
         """
-        self._leaving = True
         self.hand_back()
         wait([work.future for work in list(self._in_hand)], grace_s)
         for work in list(self._in_hand):
@@ -285,7 +293,7 @@ class Replica:
         )
 
     def _give_back(self, work: _Work) -> None:
-        self._fail(work, HandedBack(f"unit {work.unit.name} was given back"))
+        self._fail(work, _handed_back(work.unit))
 
     def _fail(self, work: _Work, error: BaseException) -> None:
         with suppress(InvalidStateError):  # it has ended already
@@ -317,6 +325,10 @@ class Replica:
                 sink.put(_END)
 
         return threading.Thread(target=loop, name=name, daemon=True)
+
+
+def _handed_back(unit: Unit) -> HandedBack:
+    return HandedBack(f"unit {unit.name} was given back")
 
 
 def peak_memory_bytes() -> int:

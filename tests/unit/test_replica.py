@@ -17,6 +17,7 @@ from pipeline.errors import FileUnreadable, HandedBack, WorkerError
 from pipeline.options import InputOptions, OutputOptions
 from pipeline.output import METADATA_KEY
 from pipeline.planner import input_schema, list_files, plan_units
+from pipeline.reader import RawBatch, read_unit
 from pipeline.replica import Replica
 from pipeline.storage import Storage
 from pipeline.units import Unit
@@ -151,6 +152,27 @@ def test_units_that_are_not_on_the_device_can_be_handed_back(start: Start, units
     go_on.set()
     assert first.result(timeout=10).num_rows == 10
     assert [path.name for path in (tmp_path / "out").glob("part-*")] == [units[0].output_name]
+
+
+def test_a_unit_can_be_handed_back_while_its_rows_are_counted_and_after(
+    start: Start, units: list[Unit], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As suspects are, before they are given to the model: then none of that begins."""
+    unit = replace(units[0], first_row=1)
+    replica = start(LengthEngine())
+
+    def interrupted(*args: Any, **options: Any) -> Iterator[RawBatch]:
+        for number, batch in enumerate(read_unit(*args, **options)):
+            assert number == 0
+            replica.hand_back()
+            yield batch
+
+    monkeypatch.setattr("pipeline.replica.read_unit", interrupted)
+    with pytest.raises(HandedBack):
+        replica.count(unit)
+    with pytest.raises(HandedBack):
+        replica.submit(unit).result(timeout=10)
+    assert not (tmp_path / "out").exists()
 
 
 def test_staged_files_do_not_stay(
