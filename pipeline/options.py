@@ -11,17 +11,24 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator
 
+_SIGNED = re.compile(r"[?&]((?:[\w-]+[-_])?(?:signature|sig|token))=", re.IGNORECASE)
 
-def _without_password(url: str) -> str:
+
+def _without_secret(url: str) -> str:
     """URLs are shown, and kept in plans and records: they may hold no secret."""
     # abfs://container@account is a place
     if re.match(r"[a-z0-9+]+://[^/@:]*:[^/@]*@|https?://[^/@]*@", url, re.IGNORECASE):
         raise ValueError("a URL may hold no user name or password: put them under `storage`, or into the environment")
+    if found := _SIGNED.search(url):
+        raise ValueError(
+            f"a URL may hold no signature or token ({found[1]}): give the URL without it, and credentials under "
+            "`storage` or in the environment"
+        )
     return url
 
 
 Count = Annotated[int, Field(ge=1)]
-Url = Annotated[str, AfterValidator(_without_password)]
+Url = Annotated[str, AfterValidator(_without_secret)]
 
 
 class Options(BaseModel):

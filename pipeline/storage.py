@@ -30,7 +30,7 @@ from pipeline.durable import create_durably, is_staged
 from pipeline.entries import Entry, Leftover, entry_of, walk
 from pipeline.errors import CommitConflict, FileChanged, SpecError, StorageError, StorageNotFound, StorageUnavailable
 from pipeline.range_reader import RangeReader
-from pipeline.storage_errors import attempting, local_errors, status_of, translated
+from pipeline.storage_errors import attempting, local_errors, redacted, status_of, translated
 
 READ_BUFFER_BYTES = 1 << 20  # of a remote file: least that one request asks for
 
@@ -398,10 +398,7 @@ class _RemoteStorage(Storage):
         return re.sub(r"//[^/@]*@", "//", self.url_of(path)).partition("?")[0]
 
     def _redact(self, message: str) -> str:
-        for name, value in self._options.items():
-            if name != "endpoint_url" and isinstance(value, str) and len(value) > 3:
-                message = message.replace(value, "***")
-        return message
+        return redacted(message, self._options)
 
     def leftovers(self) -> Iterator[Leftover]:
         return iter(())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeVar
 
 import tenacity
@@ -89,6 +89,26 @@ def _log_retry(state: tenacity.RetryCallState) -> None:
     error = state.outcome.exception() if state.outcome else None
     wait_s = state.next_action.sleep if state.next_action else 0.0
     logger.warning("%s Attempt %d of %d, again in %.1f s.", error, state.attempt_number, ATTEMPTS, wait_s)
+
+
+def redacted(message: str, options: Mapping[str, Any]) -> str:
+    """A driver's words without the texts among its options, which may be secrets, however deep they lie."""
+    for secret in _texts(options):
+        message = message.replace(secret, "***")
+    return message
+
+
+def _texts(value: Any) -> Iterator[str]:
+    match value:
+        case str() if len(value) > 3:
+            yield value
+        case Mapping():
+            for name, inner in value.items():
+                if name != "endpoint_url":
+                    yield from _texts(inner)
+        case list() | tuple():
+            for inner in value:
+                yield from _texts(inner)
 
 
 def translated(error: Exception, url: str, detail: str) -> ShardmillError:

@@ -219,6 +219,18 @@ class TestSecrets:
             assert "put them under `storage`" in shown
         for field in ({"output": {"url": "ftp://me:hush@host/out"}}, {"model": {"path": "sftp://me:hush@host/m"}}):
             assert "hush" not in problem(**field)
+        for query in (
+            "a=b&X-Amz-Signature=hush",
+            "X-Amz-Security-Token=hush",
+            "X-Goog-Signature=hush",
+            "Signature=hush",
+            "se=1&sig=hush",
+            "access_token=hush",
+        ):
+            shown = problem(input={"url": f"https://host/in.parquet?{query}"})
+            assert "hush" not in shown
+            assert "a URL may hold no signature or token" in shown
+        assert JobSpec(**minimal(input={"url": "https://host/in.parquet?download=true&tokens=3"}))
         path = tmp_path / "job.yaml"
         path.write_text("input: {storage: {secret: 'hush-hush}}\n")
         with pytest.raises(SpecError) as caught:

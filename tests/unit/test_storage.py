@@ -381,8 +381,11 @@ def test_what_will_not_pass_is_not_tried_again(flaky: list[Exception]) -> None:
 
 
 def test_messages_hold_no_secrets(flaky: list[Exception]) -> None:
-    flaky += [OSError("the request with hunter2hunter2 failed")]
-    storage = Storage.open("flaky://user:password@host/x?signature=abc", {"token": "hunter2hunter2"})
+    flaky += [OSError("the request with hunter2hunter2, deep-secret and listed-secret to http://store failed")]
+    deep = {"endpoint_url": "http://store", "headers": [("Authorization", "listed-secret")], "secret": "deep-secret"}
+    options = {"token": "hunter2hunter2", "client_kwargs": deep}
+    storage = Storage.open("flaky://user:password@host/x?signature=abc", options)
     with pytest.raises(StorageError) as caught:
         storage.read_bytes("")
-    assert str(caught.value) == "flaky://host/x: OSError: the request with *** failed"
+    told = "OSError: the request with ***, *** and *** to http://store failed"
+    assert str(caught.value) == f"flaky://host/x: {told}"
