@@ -178,14 +178,14 @@ def describe(error: BaseException) -> Failure:
     """An error as a plain value that crosses processes.
 
     The message of an error that is not ours may quote the corpus (a conversion error names the value), so only errors
-    of the system and of torch keep theirs; of others class and place are told, and the rest goes to the debug log.
+    of the system and of torch keep theirs; of others class and place are told, and the debug log has all places.
     """
     kind = type(error).__name__
     if isinstance(error, ShardmillError):
         return Failure(kind=kind, message=str(error), retry=error.retry, reach=error.reach)
     if isinstance(error, ModelError):
         return Failure(kind=kind, message=str(error), retry=False, reach="run")
-    logger.debug("a unit failed", exc_info=error)
+    logger.debug("a unit failed: %s\n%s", kind, "".join(traceback.format_tb(error.__traceback__)))
     frames = traceback.extract_tb(error.__traceback__)
     place = f" at {frames[-1].filename.rsplit('/', 1)[-1]}:{frames[-1].lineno}" if frames else ""
     told = f": {error}" if isinstance(error, (OSError, RuntimeError, MemoryError)) else ""

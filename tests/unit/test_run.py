@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar
@@ -279,9 +280,15 @@ def test_another_job_is_refused_and_told_what_differs(spec: JobSpec) -> None:
     assert "task.top_k: there None, now 2" in str(refusal.value)
 
 
-def test_an_unforeseen_error_is_told_without_its_message() -> None:
-    secret = "text of the corpus"
-    assert secret not in describe(ValueError(secret)).message
+def test_an_unforeseen_error_is_told_without_its_message(caplog: pytest.LogCaptureFixture) -> None:
+    secret = "text" + " of the corpus"
+    caplog.set_level(logging.DEBUG)
+    with pytest.raises(ValueError, match=secret) as caught:
+        int(secret)
+    assert describe(caught.value).message.startswith("ValueError at test_run.py:")
+    assert "a unit failed: ValueError\n" in caplog.text
+    assert "int(secret)" in caplog.text
+    assert secret not in caplog.text
     assert describe(RuntimeError("shapes")).message.endswith("RuntimeError: shapes")
     assert describe(StorageError("denied")) == Failure(kind="StorageError", message="denied", retry=False, reach="run")
 
