@@ -35,7 +35,13 @@ def parent(name: str) -> str:
 
 def is_part(name: str) -> bool:
     """Whether a unit was cut out of a planned one."""
-    return "." in name and _PART.fullmatch(name) is not None
+    return "." in name and is_name(name)
+
+
+def is_name(name: str) -> bool:
+    """Whether this can be the name of a planned unit or a part of one."""
+    found = _PART.fullmatch(name)
+    return found is not None and (found["stop"] in (None, "end") or int(found["first"]) < int(found["stop"]))
 
 
 def is_range(unit: Unit) -> bool:

@@ -23,6 +23,7 @@ from typing import Any, TypeVar
 import xxhash
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
+from pipeline.cutting import is_name, is_range
 from pipeline.errors import CommitConflict, OutputConflict, StorageError
 from pipeline.events import RunSummary
 from pipeline.leftovers import remove_leftovers
@@ -73,7 +74,6 @@ class Quarantined:
     @classmethod
     def of_unit(cls, unit: Unit, *, attempts: int, reason: str) -> Quarantined:
         """The record of a unit that is given up now."""
-        is_range = unit.first_row > 0 or unit.stop_row is not None
         return cls(
             name=unit.name,
             urls=tuple(piece.file.url for piece in unit.pieces),
@@ -82,7 +82,7 @@ class Quarantined:
             attempts=attempts,
             at=time.time(),
             place=_place(unit),
-            first_row=unit.first_row if is_range else None,
+            first_row=unit.first_row if is_range(unit) else None,
             stop_row=unit.stop_row,
         )
 
@@ -220,9 +220,17 @@ def committed(output: Storage) -> Iterator[str]:
 
 
 def quarantined(output: Storage) -> Iterator[Quarantined]:
-    """Everything that was given up."""
+    """Everything that was given up.
+
+    Raises:
+        StorageError: a record is damaged, or its name is.
+    """
     for entry in output.list(QUARANTINE):
-        yield _read(output, entry.path, _QUARANTINED)
+        record = _read(output, entry.path, _QUARANTINED)
+        named = quarantine_path(record.name) == entry.path and (record.is_file or is_name(record.name))
+        if not named or len(record.urls) != len(record.fingerprints) or (record.is_file and len(record.urls) != 1):
+            raise _damaged(output, entry.path)
+        yield record
 
 
 def quarantine_path(name: str) -> str:
@@ -280,7 +288,11 @@ def _read(output: Storage, path: str, kind: TypeAdapter[Record]) -> Record:
     try:
         return kind.validate_json(output.read_bytes(path))
     except ValidationError as error:
-        raise StorageError(
-            f"{output.url_of(path)} is damaged: it is not the record that shardmill wrote. Restore it from a copy; "
-            "records of runs and of what is in quarantine may be removed instead."
-        ) from error
+        raise _damaged(output, path) from error
+
+
+def _damaged(output: Storage, path: str) -> StorageError:
+    return StorageError(
+        f"{output.url_of(path)} is damaged: it is not the record that shardmill wrote. Restore it from a copy; "
+        "records of runs and of what is in quarantine may be removed instead."
+    )

@@ -6,6 +6,7 @@ import io
 import json
 import struct
 from collections.abc import Callable
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from pipeline.errors import FileUnreadable, InputError, StorageError
 from pipeline.formats import arrow, csv, jsonl, rows
 from pipeline.lease import Lease
 from pipeline.options import InputOptions
+from pipeline.output import Quarantined
 from pipeline.planner import list_files
 from pipeline.reader import RawBatch, read_piece
 from pipeline.resume import Progress
@@ -196,6 +198,32 @@ def test_a_damaged_record_is_told(place: str, content: bytes, folder: LabelledFo
     if place == layout.JOB:
         with pytest.raises(StorageError):
             verify_output(folder.output)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        {"name": "NAME."},
+        {"name": "NAME.r000000009-000000001"},
+        {"name": "NAME.0001.0002"},
+        {"fingerprints": ()},
+        {"name": "file-0", "urls": (), "fingerprints": ()},
+    ],
+    ids=str,
+)
+def test_a_record_in_quarantine_that_makes_no_sense_is_told(damage: dict[str, Any], folder: LabelledFolder) -> None:
+    record = replace(Quarantined.of_unit(folder.units[0], attempts=1, reason="it failed"), **damage)
+    layout.write_quarantined(folder.output, replace(record, name=record.name.replace("NAME", folder.units[0].name)))
+    with pytest.raises(StorageError, match=r"\.json is damaged"):
+        read_status(folder.output)
+
+
+def test_a_record_under_the_name_of_another_is_told(folder: LabelledFolder) -> None:
+    record = Quarantined.of_unit(folder.units[0], attempts=1, reason="it failed")
+    other = layout.quarantine_path(folder.units[1].name)
+    folder.output.write_bytes(other, json.dumps(asdict(record)).encode())
+    with pytest.raises(StorageError, match=f"{other.rpartition('/')[2]} is damaged"):
+        read_status(folder.output)
 
 
 @pytest.mark.parametrize("content", DAMAGES, ids=[content[:8] for content in DAMAGES])
