@@ -9,6 +9,7 @@ from itertools import compress
 import numpy as np
 import numpy.typing as npt
 
+from pipeline.errors import InputError
 from pipeline.plans import read_plans
 from pipeline.resume import Progress
 from pipeline.storage import Storage
@@ -24,7 +25,7 @@ class Changes:
     is_to_plan: npt.NDArray[np.bool_]  # which of them: new and changed ones, and what shared a unit with a changed one
     superseded: list[str]  # units that a changed file was part of; with `prune`, or one that is gone
     num_gone: int  # files that were planned and are no longer there, and whose rows stay
-    num_pruned: int  # such files whose rows go: if so asked, or with those of a changed file in the same unit
+    pruned: frozenset[str]  # URLs of such files whose rows go
     settled: list[str]  # in quarantine, files that were planned since, have changed or are gone
 
     @property
@@ -35,6 +36,10 @@ class Changes:
     def num_to_plan(self) -> int:
         return int(self.is_to_plan.sum())
 
+    @property
+    def num_pruned(self) -> int:
+        return len(self.pruned)
+
 
 def changes(output: Storage, progress: Progress, files: Collection[InputFile], *, prune: bool = False) -> Changes:
     """Compares the files that are there now with the plans.
@@ -42,7 +47,22 @@ def changes(output: Storage, progress: Progress, files: Collection[InputFile], *
     Args:
         files: read several times; of each, some thirty bytes are held meanwhile, and one byte of what is given back.
         prune: put units with files that are gone out of force, and plan anew what else they hold.
+
+    Raises:
+        InputError: without `prune`, rows of a file that is gone would go, since it shared a unit with a changed one.
     """
+    found = _compare(output, progress, files, prune=prune)
+    if found.pruned and not prune:
+        more = f" (as {len(found.pruned) - 1} others)" if len(found.pruned) > 1 else ""
+        raise InputError(
+            f"{min(found.pruned)} is no longer in the input{more}, and its rows are in one part with those of a file "
+            "that has changed: they would go as that one is done again. Put it back, or run with --prune "
+            "(output.prune: true), which removes the rows of all files that are gone."
+        )
+    return found
+
+
+def _compare(output: Storage, progress: Progress, files: Collection[InputFile], *, prune: bool) -> Changes:
     now = Versions(files)
     is_to_plan = np.ones(len(now), dtype=bool)
     outdated: list[str] = []
@@ -63,7 +83,8 @@ def changes(output: Storage, progress: Progress, files: Collection[InputFile], *
                 has_changed = True
         if has_changed or (prune and missing):
             outdated.append(unit.name)
-            pruned |= missing
+            if prune or unit.name in progress.whole or unit.name in progress.parts:
+                pruned |= missing
         else:
             is_to_plan[current] = False
             gone |= missing
@@ -82,7 +103,7 @@ def changes(output: Storage, progress: Progress, files: Collection[InputFile], *
         is_to_plan=now.in_order(is_to_plan),
         superseded=outdated,
         num_gone=len(gone),
-        num_pruned=len(pruned),
+        pruned=frozenset(pruned),
         settled=settled,
     )
 
@@ -92,9 +113,9 @@ def unreadable_before(output: Storage, progress: Progress, files: Collection[Inp
     bad = {record.name: (record.urls[0], record.fingerprints[0]) for record in progress.bad_files()}
     versions = set(bad.values())
     return replace(
-        changes(output, progress, files),
+        _compare(output, progress, files, prune=False),
         is_to_plan=np.fromiter(((file.url, file.fingerprint) in versions for file in files), dtype=bool),
         superseded=[],
-        num_pruned=0,
+        pruned=frozenset(),
         settled=list(bad),
     )

@@ -11,7 +11,7 @@ from jobs import JobSpec
 from jobs.display import describe_start
 from jobs.plan import make_plan
 from pipeline import output as folder
-from pipeline.errors import FileUnreadable, InputNotFound, OutputConflict
+from pipeline.errors import FileUnreadable, InputError, InputNotFound, OutputConflict
 from pipeline.events import Event, RunStarted
 from pipeline.lease import Lease
 from pipeline.output import JOB, SUCCESS
@@ -90,6 +90,33 @@ def test_files_that_shared_a_unit_with_one_that_is_pruned_are_done_again(model: 
     assert go(pruning(spec)).num_units_committed == 1
     assert list(parts(spec).values()) == [4]
     assert verify_output(Storage.open(spec.output.url)).passed
+
+
+def test_rows_of_a_file_that_is_gone_do_not_go_with_those_of_a_changed_one(model: Path, tmp_path: Path) -> None:
+    """Of one unit: it cannot be done again without the file. Only `--prune` removes them."""
+    spec = pets(model, tmp_path, input={"unit_bytes": 1000})
+    go(spec)
+    before = parts(spec)
+    (tmp_path / "1.txt").unlink()
+    (tmp_path / "2.txt").write_text("one row now\n")
+    for refused in (go, make_plan):
+        with pytest.raises(InputError, match=r"1\.txt is no longer in the input, and its rows .*run with --prune"):
+            refused(spec)
+    assert parts(spec) == before
+    assert go(spec, retry=True).state == "done"
+    assert go(pruning(spec)).num_pruned_files == 1
+    assert list(parts(spec).values()) == [3]
+    assert verify_output(Storage.open(spec.output.url)).passed
+
+
+def test_a_file_that_is_gone_and_has_no_rows_is_in_nobodys_way(model: Path, tmp_path: Path) -> None:
+    spec = pets(model, tmp_path, input={"unit_bytes": 1000})
+    go(spec, refuses=lambda name: RuntimeError("out of luck"))
+    (tmp_path / "1.txt").unlink()
+    (tmp_path / "2.txt").write_text("one row now\n")
+    end = go(spec)
+    assert (end.exit_code, end.num_pruned_files) == (0, 0)
+    assert list(parts(spec).values()) == [3]
 
 
 def test_a_file_that_comes_back_is_done_again(spec: JobSpec, tmp_path: Path) -> None:
