@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -32,7 +33,9 @@ class OutputStatus:
     quarantine: tuple[Quarantined, ...]  # all of it, with place and reason
     num_rows: int | None  # in committed units, if the plans tell
     runs: tuple[RunSummary, ...]  # oldest first
-    num_leftovers: int | None  # files and uploads that killed writers have begun; None where the store does not tell
+    num_leftovers: (
+        int | None
+    )  # what killed writers have begun, a live run's own left out; None: the store does not tell
     heartbeat_age_s: float | None  # since the last run wrote its record
 
     @property
@@ -74,10 +77,11 @@ def read_status(output: Storage, *, now: float | None = None) -> OutputStatus:
     history = tuple(runs(output))
     last_run = history[-1] if history else None
     age_s = None if last_run is None else (time.time() if now is None else now) - last_run.updated_at
+    state = _state(last_run, age_s, finished=output.exists(SUCCESS))
     return OutputStatus(
         output_url=output.url,
         job=job,
-        state=_state(last_run, age_s, finished=output.exists(SUCCESS)),
+        state=state,
         num_units=num_units,
         num_committed=num_committed,
         num_quarantined=num_quarantined,
@@ -86,7 +90,7 @@ def read_status(output: Storage, *, now: float | None = None) -> OutputStatus:
         quarantine=tuple(sorted(progress.quarantined.values(), key=lambda record: record.name)),
         num_rows=num_rows,
         runs=history,
-        num_leftovers=_num_leftovers(output),
+        num_leftovers=_num_leftovers(output, last_run.started_at if last_run and state == "running" else math.inf),
         heartbeat_age_s=age_s,
     )
 
@@ -117,9 +121,9 @@ def read_spec(output: Storage) -> str:
     return output.read_bytes(SPEC).decode()
 
 
-def _num_leftovers(output: Storage) -> int | None:
+def _num_leftovers(output: Storage, before: float) -> int | None:
     try:
-        return sum(1 for _ in output.leftovers())
+        return sum(leftover.begun_at < before for leftover in output.leftovers())
     except StorageError:
         return None
 

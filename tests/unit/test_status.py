@@ -126,6 +126,18 @@ def test_earlier_runs_and_what_killed_writers_left(folder: LabelledFolder) -> No
     assert re.search(r"leftovers +1 +writes begun and not finished", shown)
 
 
+def test_what_a_run_that_is_alive_is_just_writing_is_no_leftover(folder: LabelledFolder) -> None:
+    now = time.time()
+    folder.write_run(run_id="r2", state="running", started_at=now - 5.0)
+    for unit, age_s in ((folder.units[0], 1.0), (folder.units[1], 9.0)):
+        staged = folder.root / "out" / f".{unit.output_name}.0123abcd.staged"
+        staged.write_bytes(b"half")
+        os.utime(staged, (now - age_s, now - age_s))
+    assert read_status(folder.output).num_leftovers == 1
+    folder.write_run(run_id="r2", state="interrupted", started_at=now - 5.0)
+    assert read_status(folder.output).num_leftovers == 2
+
+
 def test_a_unit_cut_for_a_bad_file_counts_by_its_parts(folder: LabelledFolder) -> None:
     folder.part(3).unlink()
     good, _ = by_piece(folder.units[3])
