@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import boto3
 import pyarrow as pa
@@ -18,6 +19,7 @@ from pipeline.errors import StorageError
 from pipeline.leftovers import LEFTOVER_AGE_S, remove_leftovers
 from pipeline.storage import Storage, _RemoteStorage
 from pipeline.writer import PartWriter
+from tests.support.pets import go, pets, write_model
 from tests.support.s3 import CREDENTIALS, S3Bucket
 
 KILLED_WHILE_IT_WRITES = """
@@ -47,6 +49,16 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", folder], check=True)
 
 
+def client_of(bucket: S3Bucket) -> Any:
+    return boto3.client(
+        "s3",
+        endpoint_url=bucket.options["endpoint_url"],
+        region_name="us-east-1",
+        aws_access_key_id=CREDENTIALS["key"],
+        aws_secret_access_key=CREDENTIALS["secret"],
+    )
+
+
 def test_a_killed_writer_leaves_what_a_later_run_removes(tmp_path: Path) -> None:
     storage = Storage.open(str(tmp_path))
     storage.write_bytes("part-0.parquet", b"whole")
@@ -68,13 +80,7 @@ def test_a_killed_writer_leaves_what_a_later_run_removes(tmp_path: Path) -> None
 
 
 def test_unfinished_uploads_below_the_root_are_aborted(s3_bucket: S3Bucket) -> None:
-    client = boto3.client(
-        "s3",
-        endpoint_url=s3_bucket.options["endpoint_url"],
-        region_name="us-east-1",
-        aws_access_key_id=CREDENTIALS["key"],
-        aws_secret_access_key=CREDENTIALS["secret"],
-    )
+    client = client_of(s3_bucket)
     for key in ("out/part-0.parquet", "out/part-1.parquet", "other/part-0.parquet"):
         client.create_multipart_upload(Bucket=s3_bucket.name, Key=key)
     storage = Storage.open(f"{s3_bucket.url}/out", s3_bucket.options)
@@ -85,6 +91,26 @@ def test_unfinished_uploads_below_the_root_are_aborted(s3_bucket: S3Bucket) -> N
     others = Storage.open(s3_bucket.url, s3_bucket.options).leftovers()
     assert [leftover.path for leftover in others] == ["other/part-0.parquet"]
     client.close()
+
+
+def test_a_run_begins_with_what_killed_writers_left(s3_bucket: S3Bucket, tmp_path: Path) -> None:
+    model = write_model(tmp_path / "model")
+    (tmp_path / "out").mkdir()
+    staged = [tmp_path / "out" / f".part-{name}.parquet.0123abcd.staged" for name in ("old", "young")]
+    for path in staged:
+        path.write_bytes(b"half")
+    os.utime(staged[0], (0, 0))
+    assert go(pets(model, tmp_path)).state == "done"
+    assert [path.exists() for path in staged] == [False, True]
+
+    remote = Storage.open(f"{s3_bucket.url}/out", s3_bucket.options)
+    client = client_of(s3_bucket)
+    client.create_multipart_upload(Bucket=s3_bucket.name, Key="out/part-old.parquet")
+    client.close()
+    assert [leftover.path for leftover in remote.leftovers()] == ["part-old.parquet"]
+    job = pets(model, tmp_path, output={"url": remote.url, "storage": s3_bucket.options})
+    assert go(job).state == "done"
+    assert list(remote.leftovers()) == []
 
 
 def test_a_store_that_refuses_to_tell_ends_no_run(
