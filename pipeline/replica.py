@@ -236,7 +236,7 @@ class Replica:
 
     def _write(self, work: _Work, item: tuple[RawBatch, Window, Outputs] | None) -> None:
         if work.writer is None:
-            work.writer = PartWriter(self._schema, self._staging.path, compression=self._options.compression)
+            work.writer = PartWriter(self._schema, self._staging.make(), compression=self._options.compression)
         if item is None:
             report = self._commit(work, work.writer)
             with suppress(InvalidStateError):  # it was handed back a moment too late: the commit counts all the same
@@ -280,6 +280,7 @@ class Replica:
                 logger.info("unit %s was committed by another attempt", work.unit.name)
             finally:
                 writer.discard()
+                self._staging.remove_if_empty()
         return UnitReport(
             name=work.unit.name,
             num_rows=writer.num_rows,
@@ -319,6 +320,7 @@ class Replica:
                 if sink is None:
                     if work.over and work.writer is not None:
                         work.writer.discard()
+                        self._staging.remove_if_empty()
                 elif item is _END or not work.over:
                     sink.put((work, result))
             if sink is not None:

@@ -18,22 +18,37 @@ YOUNG_S = 60.0  # a folder that is younger may be one that somebody is about to 
 
 
 class StagingFolder:
-    """A new folder in TMPDIR, locked while its process lives.
+    """A folder in TMPDIR, locked while its process lives. It is there while something is in it: workers are killed when
+    nothing is left for them to do, and leave nothing then.
 
-    Making one removes those that nobody has locked: a process that was killed left them, and the system its locks.
+    The first removes those that nobody has locked: a process that was killed left them, and the system its locks.
     Locks hold across containers that share the disk, where process numbers would say nothing.
     """
 
     def __init__(self) -> None:
+        self._path: Path | None = None
+        self._lock = -1
         _remove_abandoned(Path(tempfile.gettempdir()))
-        self.path = Path(tempfile.mkdtemp(prefix=PREFIX))
-        self._lock = os.open(self.path, os.O_RDONLY)
-        fcntl.flock(self._lock, fcntl.LOCK_EX)
+
+    def make(self) -> Path:
+        """The folder, made if it is not there."""
+        if self._path is None:
+            self._path = Path(tempfile.mkdtemp(prefix=PREFIX))
+            self._lock = os.open(self._path, os.O_RDONLY)
+            fcntl.flock(self._lock, fcntl.LOCK_EX)
+        return self._path
+
+    def remove_if_empty(self) -> None:
+        """Removes the folder if nothing is in it."""
+        if self._path is not None and not any(self._path.iterdir()):
+            self.remove()
 
     def remove(self) -> None:
         """Removes the folder with what is in it."""
-        shutil.rmtree(self.path, ignore_errors=True)
-        os.close(self._lock)
+        if self._path is not None:
+            shutil.rmtree(self._path, ignore_errors=True)
+            os.close(self._lock)
+            self._path = None
 
 
 def _remove_abandoned(parent: Path) -> None:

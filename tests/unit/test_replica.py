@@ -189,6 +189,7 @@ def test_staged_files_do_not_stay(
     replica = start(LengthEngine(on_decode=refuse))
     for future in [replica.submit(unit) for unit in units]:
         future.exception()
+    assert list(staging.iterdir()) == []  # Ray kills workers that have nothing to do
     replica.close()
     assert list(staging.iterdir()) == []
 

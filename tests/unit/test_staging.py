@@ -22,10 +22,25 @@ def parent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_a_folder_goes_with_what_is_in_it(parent: Path) -> None:
     folder = StagingFolder()
-    (folder.path / "part").write_bytes(b"half")
-    assert list(parent.iterdir()) == [folder.path]
+    part = folder.make() / "part"
+    part.write_bytes(b"half")
+    folder.remove_if_empty()
+    assert folder.make() == part.parent
+    assert list(parent.iterdir()) == [part.parent]
+    folder.remove()
     folder.remove()
     assert list(parent.iterdir()) == []
+
+
+def test_it_is_there_only_while_something_is_in_it(parent: Path) -> None:
+    folder = StagingFolder()
+    assert list(parent.iterdir()) == []
+    for _ in range(2):
+        part = folder.make() / "part"
+        part.write_bytes(b"half")
+        part.unlink()
+        folder.remove_if_empty()
+        assert list(parent.iterdir()) == []
 
 
 def test_what_a_killed_process_left_goes_and_what_is_in_use_stays(
@@ -33,7 +48,7 @@ def test_what_a_killed_process_left_goes_and_what_is_in_use_stays(
 ) -> None:
     code = (
         "import time; from pathlib import Path; from pipeline.staging import StagingFolder\n"
-        "folder = StagingFolder(); (folder.path / 'part').write_bytes(b'half'); print(folder.path, flush=True)\n"
+        "folder = StagingFolder().make(); (folder / 'part').write_bytes(b'half'); print(folder, flush=True)\n"
         "time.sleep(60)"
     )
     with subprocess.Popen(
@@ -42,11 +57,12 @@ def test_what_a_killed_process_left_goes_and_what_is_in_use_stays(
         assert process.stdout is not None
         left = Path(process.stdout.readline().strip())
         in_use = StagingFolder()
+        path = in_use.make()
         monkeypatch.setattr(staging, "YOUNG_S", 0.0)
-        StagingFolder().remove()
-        assert set(parent.iterdir()) == {left, in_use.path}
+        StagingFolder()
+        assert set(parent.iterdir()) == {left, path}
         process.send_signal(signal.SIGKILL)
         process.wait()
-        StagingFolder().remove()
-        assert list(parent.iterdir()) == [in_use.path]
+        StagingFolder()
+        assert list(parent.iterdir()) == [path]
         in_use.remove()
