@@ -127,7 +127,8 @@ class LocalPool:
         self._messages.put(Ready(worker="local"))
 
     def assign(self, worker: str, unit: Unit, *, alone: bool = False) -> None:
-        assert self._replica is not None
+        if self._replica is None:
+            return  # it was ended
         if alone:
             try:
                 self._messages.put(Counted(worker=worker, unit=unit.name, num_rows=self._replica.count(unit)))

@@ -110,6 +110,8 @@ def test_it_tells_how_far_it_has_come(pool: LocalPool, units: list[Unit], monkey
 def test_nothing_is_heard_of_a_worker_that_was_ended(pool: LocalPool, recipe: Recipe, units: list[Unit]) -> None:
     pool.assign("local", units[0])
     pool.end("local")
+    pool.assign("local", units[1])
+    pool.drop("local", units[1].name)
     assert pool.poll(0.01) == []
     pool.start(1)
     assert next_of(pool) == Ready(worker="local")
