@@ -33,9 +33,7 @@ class OutputStatus:
     quarantine: tuple[Quarantined, ...]  # all of it, with place and reason
     num_rows: int | None  # in committed units, if the plans tell
     runs: tuple[RunSummary, ...]  # oldest first
-    num_leftovers: (
-        int | None
-    )  # what killed writers have begun, a live run's own left out; None: the store does not tell
+    num_leftovers: int | None  # what killed writers have begun, not a live run; None where the store does not tell
     heartbeat_age_s: float | None  # since the last run wrote its record
 
     @property
