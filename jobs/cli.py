@@ -6,12 +6,13 @@ The heavy libraries are imported by the commands that need them, so that `--help
 from __future__ import annotations
 
 import functools
+import inspect
 import io
 import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar, cast
 
 import typer
 
@@ -101,17 +102,12 @@ def retry(output: OutputFolder, overrides: Overrides = None, verbose: Verbose = 
     _watch(lambda on_event: retry_job(output, overrides or (), on_event=on_event))
 
 
-@_command(
-    "shardmill classify --model ./topics --input 'texts/*.parquet' --output labels --keep id",
-    "shardmill classify --model ./topics --input s3://corpus/2026 --output s3://labels/topics --top-k 3 --gpus 1",
-)
-def classify(
+def _every_job(
     ctx: typer.Context,
     model: flags.Model,
     input: flags.InputUrl,
     output: flags.OutputUrl,
     text_column: flags.TextColumn = None,
-    text_pair: flags.TextPair = None,
     format: flags.Format = None,
     fingerprint: flags.Fingerprint = None,
     keep: flags.Keep = None,
@@ -120,10 +116,6 @@ def classify(
     overwrite: flags.Overwrite = None,
     revision: flags.Revision = None,
     dtype: flags.Dtype = None,
-    top_k: flags.TopK = None,
-    threshold: flags.Threshold = None,
-    function_to_apply: flags.FunctionToApply = None,
-    long_text: flags.LongText = None,
     max_length: flags.MaxLength = None,
     max_workers: flags.MaxWorkers = None,
     gpus: flags.Gpus = None,
@@ -133,80 +125,71 @@ def classify(
     verbose: Verbose = False,
     debug: Debug = False,
 ) -> None:
+    """The options that every kind of job has."""
+
+
+def _job_command(*examples: str) -> Callable[[Command], Command]:
+    """Makes a command of a kind of job, which has its name, from a function with the options of that kind alone."""
+
+    def add(function: Command) -> Command:
+        options = [
+            option
+            for having_them in (_every_job, function)
+            for option in inspect.signature(having_them, eval_str=True).parameters.values()
+        ]
+
+        @functools.wraps(function)
+        def command(ctx: typer.Context, **_: Any) -> None:
+            _run(_spec(function.__name__, ctx))
+
+        # Where typer looks for the options.
+        command.__signature__ = inspect.Signature(options)  # type: ignore[attr-defined]
+        command.__annotations__ = {option.name: option.annotation for option in options}
+        return cast(Command, _command(*examples)(command))
+
+    return add
+
+
+@_job_command(
+    "shardmill classify --model ./topics --input 'texts/*.parquet' --output labels --keep id",
+    "shardmill classify --model ./topics --input s3://corpus/2026 --output s3://labels/topics --top-k 3 --gpus 1",
+)
+def classify(
+    text_pair: flags.TextPair = None,
+    top_k: flags.TopK = None,
+    threshold: flags.Threshold = None,
+    function_to_apply: flags.FunctionToApply = None,
+    long_text: flags.LongText = None,
+) -> None:
     """Gives every text a label and a score. The same command resumes."""
-    _run(_spec("classify", ctx))
 
 
-@_command(
+@_job_command(
     "shardmill embed --model ./encoder --input texts.csv --output vectors --keep id",
     "shardmill embed --model ./encoder --input s3://corpus/2026 --output s3://vectors --prefix 'query: ' --gpus 1",
 )
 def embed(
-    ctx: typer.Context,
-    model: flags.Model,
-    input: flags.InputUrl,
-    output: flags.OutputUrl,
-    text_column: flags.TextColumn = None,
     text_pair: flags.TextPair = None,
-    format: flags.Format = None,
-    fingerprint: flags.Fingerprint = None,
-    keep: flags.Keep = None,
-    compression: flags.Compression = None,
-    prune: flags.Prune = None,
-    overwrite: flags.Overwrite = None,
-    revision: flags.Revision = None,
-    dtype: flags.Dtype = None,
     pooling: flags.Pooling = None,
     normalize: flags.Normalize = None,
     prefix: flags.Prefix = None,
     dimensions: flags.Dimensions = None,
     embedding_dtype: flags.EmbeddingDtype = None,
     long_text: flags.LongText = None,
-    max_length: flags.MaxLength = None,
-    max_workers: flags.MaxWorkers = None,
-    gpus: flags.Gpus = None,
-    cpus: flags.Cpus = None,
-    name: flags.Name = None,
-    overrides: Overrides = None,
-    verbose: Verbose = False,
-    debug: Debug = False,
 ) -> None:
     """Gives every text a vector. The same command resumes."""
-    _run(_spec("embed", ctx))
 
 
-@_command(
+@_job_command(
     "shardmill ner --model ./ner --input 'texts/*.jsonl' --output entities --keep id",
     "shardmill ner --model ./ner --input s3://corpus/2026 --output s3://labels/ner --aggregation first --gpus 1",
 )
 def ner(
-    ctx: typer.Context,
-    model: flags.Model,
-    input: flags.InputUrl,
-    output: flags.OutputUrl,
-    text_column: flags.TextColumn = None,
-    format: flags.Format = None,
-    fingerprint: flags.Fingerprint = None,
-    keep: flags.Keep = None,
-    compression: flags.Compression = None,
-    prune: flags.Prune = None,
-    overwrite: flags.Overwrite = None,
-    revision: flags.Revision = None,
-    dtype: flags.Dtype = None,
     aggregation: flags.Aggregation = None,
     ignore_labels: flags.IgnoreLabels = None,
     stride: flags.Stride = None,
-    max_length: flags.MaxLength = None,
-    max_workers: flags.MaxWorkers = None,
-    gpus: flags.Gpus = None,
-    cpus: flags.Cpus = None,
-    name: flags.Name = None,
-    overrides: Overrides = None,
-    verbose: Verbose = False,
-    debug: Debug = False,
 ) -> None:
     """Finds the people, places and other entities in every text. The same command resumes."""
-    _run(_spec("ner", ctx))
 
 
 @_command("shardmill plan nightly.yaml", "shardmill plan nightly.yaml --set input.unit_bytes=50000000")
