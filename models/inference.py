@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import ctypes
 import logging
+from typing import cast
 
 from torch import nn
 
+from models.kernels import encoder_kernel
 from models.layers.block import Block, BlockStack
 from models.layers.fused_block import FusedBlock, can_fuse
+from models.layers.tiled_stack import TiledStack, can_tile
 
 logger = logging.getLogger(__name__)
 
@@ -19,18 +22,25 @@ _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8  # of malloc.h
 def optimize_for_inference(model: nn.Module) -> None:
     """Exchanges the model's blocks, in place, for ones that give the same hidden states up to rounding, and sooner.
 
-    Afterwards the model can neither be trained nor saved, and gives no attentions. Blocks for which there is nothing
-    faster stay as they are; on CUDA that is all of them.
+    Afterwards the model can neither be trained nor saved, gives no attentions, and may refuse padded batches. Blocks
+    for which there is nothing faster stay as they are; on CUDA that is all of them.
     """
-    num_fused = 0
-    for stack in model.modules():
-        if not isinstance(stack, BlockStack):
+    parents = [
+        (module, name)
+        for module in model.modules()
+        for name, child in module.named_children()
+        if isinstance(child, BlockStack)
+    ]
+    for parent, name in parents:
+        stack = cast(BlockStack, getattr(parent, name))
+        kernel = encoder_kernel() if can_tile(stack) else None
+        if kernel is not None:
+            setattr(parent, name, TiledStack(stack, kernel))
+            logger.info("the model's blocks run on the CPU's matrix tiles")
             continue
         for index, block in enumerate(stack.layer):
             if isinstance(block, Block) and can_fuse(block):
                 stack.layer[index] = FusedBlock(block)
-                num_fused += 1
-    logger.info("%d blocks run with weights laid out for oneDNN", num_fused)
 
 
 def keep_freed_memory() -> None:

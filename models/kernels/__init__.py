@@ -1,4 +1,7 @@
-"""Attention for packed batches in C++, compiled when first wanted and kept for later runs."""
+"""A stack of transformer blocks for packed batches in C++, compiled when first wanted and kept for later runs.
+
+Legend: T tokens, N sequences, H hidden size, A heads, D head size, I intermediate size; O outputs, K inputs of a layer.
+"""
 
 from __future__ import annotations
 
@@ -11,14 +14,17 @@ import shutil
 import subprocess
 import tempfile
 import time
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 logger = logging.getLogger(__name__)
 
-SOURCE = Path(__file__).with_name("packed_attention.cpp")
+FOLDER = Path(__file__).parent
+SOURCE = FOLDER / "encoder.cpp"
 _COMPILERS = ("c++", "g++", "clang++")
 # The instructions by name, not those of this machine: a cache may be shared by several.
 _FLAGS = (
@@ -27,68 +33,118 @@ _FLAGS = (
 _COMPILE_S = 120.0
 
 
-class PackedAttention:
-    """The compiled kernel. It needs a CPU with AMX, bfloat16 and a head size that is a multiple of 32."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LayerWeights:
+    """One block's weights as the kernel reads them; the order is that of `Layer` in encoder.cpp."""
+
+    query_key_value: Tensor
+    query_key_value_bias: Tensor
+    attention_output: Tensor
+    attention_output_bias: Tensor
+    attention_norm_weight: Tensor
+    attention_norm_bias: Tensor
+    widen: Tensor
+    widen_bias: Tensor
+    narrow: Tensor
+    narrow_bias: Tensor
+    norm_weight: Tensor
+    norm_bias: Tensor
+
+
+class _Shape(ctypes.Structure):
+    _fields_ = (
+        ("num_layers", ctypes.c_int64),
+        ("num_heads", ctypes.c_int64),
+        ("head_size", ctypes.c_int64),
+        ("intermediate_size", ctypes.c_int64),
+        ("epsilon", ctypes.c_double),
+    )
+
+
+class _Batch(ctypes.Structure):
+    _fields_ = (
+        ("boundaries", ctypes.c_void_p),
+        ("num_sequences", ctypes.c_int64),
+        ("sine", ctypes.c_void_p),
+        ("cosine", ctypes.c_void_p),
+        ("num_rotated", ctypes.c_int64),
+        ("causal", ctypes.c_int64),
+    )
+
+
+class EncoderKernel:
+    """The compiled kernel. It needs a CPU with AMX, bfloat16, and sizes (H, D, I) that are multiples of 32."""
 
     def __init__(self, library: ctypes.CDLL) -> None:
-        self._attend = library.attend_packed
-        self._attend.restype = None
-        self._rotate = library.rotate_packed
-        self._rotate.restype = None
+        self._encode = library.encode_packed
+        self._encode.restype = None
+        self._encode.argtypes = [ctypes.c_void_p] * 5 + [ctypes.c_int]
 
-    @staticmethod
-    def takes(head_size: int, dtype: torch.dtype) -> bool:
-        return dtype == torch.bfloat16 and head_size % 32 == 0
-
-    def attend(self, query_key_value: Tensor, cu_seqlens: Tensor, *, causal: bool) -> Tensor:
-        """Attention within each sequence.
+    def encode(
+        self,
+        states: Tensor,
+        cu_seqlens: Tensor,
+        layers: Sequence[LayerWeights],
+        *,
+        num_heads: int,
+        epsilon: float,
+        causal: bool,
+        rotation: tuple[Tensor, Tensor] | None = None,
+        rotates_values: bool = False,
+    ) -> Tensor:
+        """The states after the layers.
 
         Args:
-            query_key_value: [T, 3, A, D], contiguous.
+            states: [T, H] bfloat16.
             cu_seqlens: [N + 1] int32.
-
-        Returns:
-            The contexts [T, A, D].
+            epsilon: Of the norms.
+            rotation: Sine and cosine, [T, ..., D / 2] each.
         """
-        num_tokens, _, num_heads, head_size = query_key_value.shape
-        context = query_key_value.new_empty((num_tokens, num_heads, head_size))
-        self._attend(
-            _address(query_key_value),
-            _address(cu_seqlens),
-            ctypes.c_int64(cu_seqlens.shape[0] - 1),
-            ctypes.c_int64(num_heads),
-            ctypes.c_int64(head_size),
-            ctypes.c_int(causal),
-            ctypes.c_int(torch.get_num_threads()),
-            _address(context),
+        states = states.contiguous()
+        out = torch.empty_like(states)
+        pointers = [tensor.data_ptr() for layer in layers for tensor in _tensors(layer)]
+        shape = _Shape(len(layers), num_heads, states.shape[1] // num_heads, layers[0].widen_bias.shape[0], epsilon)
+        sine, cosine = (None, None) if rotation is None else (part.float().contiguous() for part in rotation)
+        batch = _Batch(
+            cu_seqlens.data_ptr(),
+            cu_seqlens.shape[0] - 1,
+            None if sine is None else sine.data_ptr(),
+            None if cosine is None else cosine.data_ptr(),
+            0 if sine is None else num_heads * (3 if rotates_values else 2),
+            causal,
         )
-        return context
+        self._encode(
+            (ctypes.c_void_p * len(pointers))(*pointers),
+            ctypes.byref(shape),
+            ctypes.byref(batch),
+            states.data_ptr(),
+            out.data_ptr(),
+            torch.get_num_threads(),
+        )
+        return out
 
-    def rotate(self, query_key_value: Tensor, num_turned: int, sine: Tensor, cosine: Tensor) -> None:
-        """Turns the first two (queries and keys) or three of [T, 3, A, D] in place; sine and cosine [T, 1, D / 2]."""
-        num_tokens, _, num_heads, head_size = query_key_value.shape
-        sine, cosine = sine.float().contiguous(), cosine.float().contiguous()
-        self._rotate(
-            _address(query_key_value),
-            ctypes.c_int64(num_tokens),
-            ctypes.c_int64(query_key_value.stride(0)),
-            ctypes.c_int64(num_turned * num_heads),
-            ctypes.c_int64(head_size),
-            _address(sine),
-            _address(cosine),
-            ctypes.c_int(torch.get_num_threads()),
-        )
+
+def lay_out(*layers: nn.Linear) -> tuple[Tensor, Tensor]:
+    """Weights in the order in which the kernel's tiles read them (products.hpp), and the biases in float32.
+
+    Layers with the same inputs become one, their outputs side by side.
+    """
+    with torch.no_grad():
+        weight_OK = torch.cat([layer.weight for layer in layers])
+        outputs, inputs = weight_OK.shape
+        panels = weight_OK.view(outputs // 32, 2, 16, inputs // 32, 16, 2).permute(0, 3, 1, 4, 2, 5)
+        return panels.contiguous(), torch.cat([layer.bias for layer in layers]).float()
 
 
 @functools.cache
-def packed_attention() -> PackedAttention | None:
-    """The kernel, or None where the CPU or a compiler for it is missing; torch's own attention does as well."""
+def encoder_kernel() -> EncoderKernel | None:
+    """The kernel, or None where the CPU or a compiler for it is missing; torch and oneDNN do as well."""
     if not (torch.cpu._is_amx_tile_supported() and torch.cpu._init_amx()):
         return None
     try:
-        return PackedAttention(ctypes.CDLL(str(_library())))
+        return EncoderKernel(ctypes.CDLL(str(_library())))
     except (OSError, AttributeError, subprocess.SubprocessError) as error:
-        logger.warning("attention runs in torch, which is slower: its kernel did not compile: %s", error)
+        logger.warning("the model runs in torch, which is slower: its kernel did not compile: %s", error)
         return None
 
 
@@ -99,9 +155,9 @@ def _library() -> Path:
         OSError: there is no compiler, or nowhere to write.
         subprocess.SubprocessError: the compiler fails or takes too long.
     """
-    source = SOURCE.read_bytes()
+    source = b"".join(path.read_bytes() for path in sorted(FOLDER.glob("*.[ch]pp")))
     folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "shardmill"
-    library = folder / f"packed_attention-{hashlib.sha256(source + _FLAGS.encode()).hexdigest()[:16]}.so"
+    library = folder / f"encoder-{hashlib.sha256(source + _FLAGS.encode()).hexdigest()[:16]}.so"
     if library.exists():
         return library
     compiler = next((path for name in _COMPILERS if (path := shutil.which(name))), None)
@@ -118,5 +174,5 @@ def _library() -> Path:
     return library
 
 
-def _address(tensor: Tensor) -> ctypes.c_void_p:
-    return ctypes.c_void_p(tensor.data_ptr())
+def _tensors(layer: LayerWeights) -> list[Tensor]:
+    return [getattr(layer, field.name) for field in fields(layer)]

@@ -12,10 +12,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from models.activations import Activation
-from models.kernels import PackedAttention, packed_attention
 from models.layers.attend import AttentionTerms
 from models.layers.block import AddNorm, Block
-from models.layers.layout import Layout, PackedLayout
+from models.layers.layout import Layout
 from models.layers.rotary import Rotation
 
 # What torch's own compiler lowers linear layers to. As calls they cost no compilation.
@@ -64,9 +63,6 @@ class FusedBlock(nn.Module):
         super().__init__()
         attention = block.attention.self
         self.head_size = attention.head_size
-        self.kernel: PackedAttention | None = None
-        if PackedAttention.takes(attention.head_size, attention.query.weight.dtype):
-            self.kernel = packed_attention()
         self.project = LaidOutLinear(attention.query, attention.key, attention.value)
         self.attention_output = FusedAddNorm(block.attention.output)
         self.widen = LaidOutLinear(block.intermediate.dense)
@@ -94,13 +90,9 @@ class FusedBlock(nn.Module):
 
     def _attend(self, query_key_value: Tensor, layout: Layout, rotation: Rotation | None) -> Tensor:
         """Contexts [..., A, D] of [..., 3, A, D]."""
-        num_turned = 0 if rotation is None else 3 if rotation.of_values else 2
-        if self.kernel is not None and isinstance(layout, PackedLayout):
-            if rotation is not None:
-                self.kernel.rotate(query_key_value, num_turned, rotation.sine, rotation.cosine)
-            return self.kernel.attend(query_key_value, layout.cu_seqlens, causal=layout.causal)
         parts = query_key_value.unbind(-3)
         if rotation is not None:
+            num_turned = 3 if rotation.of_values else 2
             turned = rotation.turn(query_key_value[..., :num_turned, :, :].flatten(-3, -2))
             parts = (*turned.unflatten(-2, (num_turned, -1)).unbind(-3), *parts[num_turned:])
         query, key, value = parts

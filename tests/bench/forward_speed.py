@@ -26,6 +26,7 @@ from torch.nn import functional
 from models.batch import TokenBatch
 from models.encoder import EncoderModel
 from models.inference import keep_freed_memory, optimize_for_inference
+from models.layers.fused_block import FusedBlock
 from models.roberta import RobertaConfig, RobertaModel
 from models.rocbert import RoCBertConfig, RoCBertModel
 from models.roformer import RoFormerConfig, RoFormerModel
@@ -61,12 +62,10 @@ def batches_of(num_rows: int, token_budget: int, count: int) -> list[TokenBatch]
 
 def paths_of(model: EncoderModel) -> dict[str, EncoderModel]:
     plain = copy.deepcopy(model).to(torch.bfloat16)
-    fused, with_kernel = copy.deepcopy(plain), copy.deepcopy(plain)
-    optimize_for_inference(fused)
-    for block in fused.encoder.layer:
-        block.kernel = None
-    optimize_for_inference(with_kernel)
-    return {"modules": plain, "fused, torch's attention": fused, "fused, our kernel": with_kernel}
+    fused, tiled = copy.deepcopy(plain), copy.deepcopy(plain)
+    fused.encoder.layer = torch.nn.ModuleList(FusedBlock(block) for block in fused.encoder.layer)
+    optimize_for_inference(tiled)
+    return {"modules": plain, "fused blocks, oneDNN": fused, "our kernel": tiled}
 
 
 def timed(function: Callable[[], object]) -> float:

@@ -13,8 +13,10 @@ from models.batch import TokenBatch
 from models.bert import BertConfig, BertModel
 from models.encoder import EncoderModel
 from models.inference import optimize_for_inference
+from models.kernels import encoder_kernel
 from models.layers.block import Block
 from models.layers.fused_block import FusedBlock
+from models.layers.tiled_stack import TiledStack
 from models.roberta import RobertaConfig, RobertaModel
 from models.rocbert import RoCBertConfig, RoCBertModel
 from models.roformer import RoFormerConfig, RoFormerModel
@@ -30,7 +32,7 @@ SIZES: dict[str, Any] = {
     "intermediate_size": 128,
     "max_position_embeddings": 50,
 }
-MODELS: dict[str, tuple[type[EncoderModel], Any]] = {
+MODELS: dict[str, tuple[Any, Any]] = {
     "roberta": (RobertaModel, RobertaConfig(**SIZES)),
     "roberta-decoder": (RobertaModel, RobertaConfig(**SIZES, is_decoder=True)),
     "roberta-relu": (RobertaModel, RobertaConfig(**SIZES, hidden_act="relu")),
@@ -48,11 +50,13 @@ MODELS: dict[str, tuple[type[EncoderModel], Any]] = {
 each_model = pytest.mark.parametrize("name", MODELS)
 
 
-def random_model(name: str) -> EncoderModel:
+def random_model(name: str, *, num_heads: int = 4) -> EncoderModel:
     """With weights large enough that attention and the activation matter, and biases that are not zero."""
     model_class, config = MODELS[name]
     torch.manual_seed(0)
-    model = model_class(config).eval()
+    config = copy.deepcopy(config)
+    config.num_attention_heads = num_heads
+    model: EncoderModel = model_class(config).eval()
     with torch.no_grad():
         for key, parameter in model.named_parameters():
             if key.startswith("encoder.layer") and "LayerNorm" not in key:
@@ -70,7 +74,8 @@ def random_batch() -> TokenBatch:
 def prepared(model: EncoderModel, dtype: torch.dtype = torch.float32) -> EncoderModel:
     fast = copy.deepcopy(model).to(dtype)
     optimize_for_inference(fast)
-    assert all(isinstance(block, FusedBlock) for block in fast.encoder.layer)
+    if not isinstance(fast.encoder, TiledStack):
+        assert all(isinstance(block, FusedBlock) for block in fast.encoder.layer)
     return fast
 
 
@@ -91,8 +96,18 @@ def test_same_states(name: str) -> None:
 @each_model
 def test_bfloat16_is_close(name: str) -> None:
     model, batch = random_model(name), random_batch()
-    exact, found = states(model, batch), states(prepared(model, torch.bfloat16), batch)
-    assert functional.cosine_similarity(exact, found).min() >= LEAST_COSINE
+    fast = prepared(model, torch.bfloat16)
+    assert not isinstance(fast.encoder, TiledStack)  # its heads are too small
+    assert functional.cosine_similarity(states(model, batch), states(fast, batch)).min() >= LEAST_COSINE
+
+
+@pytest.mark.skipif(encoder_kernel() is None, reason="this machine has no AMX, or no compiler")
+@each_model
+def test_matrix_tiles_are_close(name: str) -> None:
+    model, batch = random_model(name, num_heads=2), random_batch()
+    fast = prepared(model, torch.bfloat16)
+    assert isinstance(fast.encoder, TiledStack) == (model.config.hidden_act == "gelu")
+    assert functional.cosine_similarity(states(model, batch), states(fast, batch)).min() >= LEAST_COSINE
 
 
 @each_model

@@ -1,0 +1,139 @@
+// What the kernels share: bfloat16, Intel's matrix tiles (AMX), and a few functions of 16 floats at a time.
+#pragma once
+
+#include <immintrin.h>
+
+#include <algorithm>
+#include <cstdint>
+#include <cstring>
+#include <iterator>
+#include <limits>
+#include <vector>
+
+using bf16 = std::uint16_t;
+
+constexpr std::int64_t kRows = 16;   // of a tile
+constexpr std::int64_t kPairs = 32;  // bfloat16 in a row of a tile
+constexpr std::int64_t kTile = kRows * kPairs;
+
+struct alignas(64) TileConfig {
+  std::uint8_t palette = 1;
+  std::uint8_t start_row = 0;
+  std::uint8_t reserved[14] = {};
+  std::uint16_t row_bytes[16] = {64, 64, 64, 64, 64, 64, 64, 64};
+  std::uint8_t rows[16] = {16, 16, 16, 16, 16, 16, 16, 16};
+};
+
+// In memory that outlives any function: compilers believe that only eight bytes of it are read.
+inline constexpr TileConfig kWholeTiles;
+
+// Whoever used the tiles before in this thread finds them configured as they were.
+class Tiles {
+ public:
+  Tiles() {
+    _tile_storeconfig(&before_);
+    _tile_loadconfig(&kWholeTiles);
+  }
+  ~Tiles() {
+    if (before_.palette == 0) {
+      _tile_release();
+    } else {
+      _tile_loadconfig(&before_);
+    }
+  }
+
+ private:
+  TileConfig before_;
+};
+
+// Loads of tiles do not tell the compiler that they read memory: what was written must be there before.
+inline void finish_writes() { asm volatile("" ::: "memory"); }
+
+inline __m512 load(const bf16* place) {
+  const __m256i values = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(place));
+  return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(values), 16));
+}
+
+inline void store(bf16* place, __m512 values) {
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(place), (__m256i)_mm512_cvtneps_pbh(values));
+}
+
+// 2^x for x <= 0, to about 2e-6.
+inline __m512 exp2_of(__m512 x) {
+  const __m512 whole = _mm512_roundscale_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+  const __m512 part = _mm512_sub_ps(x, whole);
+  __m512 sum = _mm512_set1_ps(1.33335581e-3f);
+  sum = _mm512_fmadd_ps(sum, part, _mm512_set1_ps(9.61812911e-3f));
+  sum = _mm512_fmadd_ps(sum, part, _mm512_set1_ps(5.55041087e-2f));
+  sum = _mm512_fmadd_ps(sum, part, _mm512_set1_ps(2.40226507e-1f));
+  sum = _mm512_fmadd_ps(sum, part, _mm512_set1_ps(6.93147181e-1f));
+  sum = _mm512_fmadd_ps(sum, part, _mm512_set1_ps(1.0f));
+  return _mm512_scalef_ps(sum, whole);
+}
+
+// Transposes 16 x 16 pairs of bfloat16.
+inline void transpose(const __m512i in[16], bf16* out) {
+  __m512i a[16], b[16];
+  for (int i = 0; i < 8; ++i) {
+    a[2 * i] = _mm512_unpacklo_epi32(in[2 * i], in[2 * i + 1]);
+    a[2 * i + 1] = _mm512_unpackhi_epi32(in[2 * i], in[2 * i + 1]);
+  }
+  for (int i = 0; i < 4; ++i) {
+    b[4 * i] = _mm512_unpacklo_epi64(a[4 * i], a[4 * i + 2]);
+    b[4 * i + 1] = _mm512_unpackhi_epi64(a[4 * i], a[4 * i + 2]);
+    b[4 * i + 2] = _mm512_unpacklo_epi64(a[4 * i + 1], a[4 * i + 3]);
+    b[4 * i + 3] = _mm512_unpackhi_epi64(a[4 * i + 1], a[4 * i + 3]);
+  }
+  for (int j = 0; j < 4; ++j) {
+    const __m512i even_top = _mm512_shuffle_i32x4(b[j], b[4 + j], 0x88);
+    const __m512i odd_top = _mm512_shuffle_i32x4(b[j], b[4 + j], 0xdd);
+    const __m512i even_end = _mm512_shuffle_i32x4(b[8 + j], b[12 + j], 0x88);
+    const __m512i odd_end = _mm512_shuffle_i32x4(b[8 + j], b[12 + j], 0xdd);
+    _mm512_store_si512(out + kPairs * j, _mm512_shuffle_i32x4(even_top, even_end, 0x88));
+    _mm512_store_si512(out + kPairs * (4 + j), _mm512_shuffle_i32x4(odd_top, odd_end, 0x88));
+    _mm512_store_si512(out + kPairs * (8 + j), _mm512_shuffle_i32x4(even_top, even_end, 0xdd));
+    _mm512_store_si512(out + kPairs * (12 + j), _mm512_shuffle_i32x4(odd_top, odd_end, 0xdd));
+  }
+}
+
+template <typename T>
+class Scratch {
+ public:
+  // Aligned room for so many; what was there is lost.
+  T* of(std::size_t size) {
+    if (memory_.size() < size + 64) memory_.resize(size + 64);
+    const auto address = reinterpret_cast<std::uintptr_t>(memory_.data());
+    return reinterpret_cast<T*>((address + 63) / 64 * 64);
+  }
+
+ private:
+  std::vector<T> memory_;
+};
+
+// x times the normal distribution's share below it (GELU, arXiv 1606.08415), to 5e-6: the share less a half is x times
+// a polynomial in x^2, fitted on [-5, 5]; beyond, it is at its end.
+inline __m512 gelu(__m512 x) {
+  constexpr float kCoefficients[] = {-0.0011018709f, 0.0032014311f, -0.0038777853f, 0.005100306f, -0.010169911f,
+                                     0.01691829f,    -0.023624465f, 0.031354718f,   -0.040391896f, 0.05152556f,
+                                     -0.07029824f,   0.14136374f};
+  const __m512 inside = _mm512_max_ps(_mm512_min_ps(x, _mm512_set1_ps(5.0f)), _mm512_set1_ps(-5.0f));
+  const __m512 square = _mm512_fmsub_ps(_mm512_mul_ps(inside, inside), _mm512_set1_ps(0.08f), _mm512_set1_ps(1.0f));
+  __m512 sum = _mm512_set1_ps(kCoefficients[0]);
+  for (std::size_t i = 1; i < std::size(kCoefficients); ++i) {
+    sum = _mm512_fmadd_ps(sum, square, _mm512_set1_ps(kCoefficients[i]));
+  }
+  return _mm512_mul_ps(x, _mm512_fmadd_ps(inside, sum, _mm512_set1_ps(0.5f)));
+}
+
+// Rows of bfloat16 in the order in which tiles read them: [R / 32][width / 32][32 rows][32 features].
+struct Blocked {
+  static constexpr std::int64_t kBlock = 2 * kRows;  // rows
+  bf16* base;
+  std::int64_t width;
+
+  bf16* at(std::int64_t row, std::int64_t feature) const {
+    return base + row / kBlock * kBlock * width + feature / kPairs * kBlock * kPairs + row % kBlock * kPairs +
+           feature % kPairs;
+  }
+  Blocked from(std::int64_t row) const { return {base + row * width, width}; }  // a whole number of blocks on
+};

@@ -1,0 +1,117 @@
+"""All blocks of a stack in one call, for inference in bfloat16 on a CPU with matrix tiles (AMX).
+
+Legend: T tokens, H hidden size, D head size, I intermediate size.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from models.activations import Activation
+from models.kernels import EncoderKernel, LayerWeights, lay_out
+from models.layers.block import Block, BlockStack, StackOutput
+from models.layers.layout import Layout, PackedLayout
+from models.layers.rotary import Rotation
+
+
+class TiledStack(nn.Module):
+    """A `BlockStack` that takes packed batches only, without anything that looks inside: no gradients, cache, head mask
+    or probabilities.
+
+    The weights are no parameters: as they lie, no state dict, copy or other device could use them.
+    """
+
+    def __init__(self, stack: BlockStack, kernel: EncoderKernel) -> None:
+        super().__init__()
+        self.kernel = kernel
+        self.num_heads = stack.num_heads
+        blocks = [block for block in stack.layer if isinstance(block, Block)]
+        self.weights = [_weights(block) for block in blocks]
+        self.epsilon = blocks[0].output.LayerNorm.eps
+        stack.layer = nn.ModuleList()  # so that the weights are there once
+        self.stack = stack
+
+    def forward(
+        self, states: Tensor, layout: Layout, *, output_hidden_states: bool = False, **options: Any
+    ) -> StackOutput:
+        """[T, H] to [T, H].
+
+        Raises:
+            ValueError: the batch is padded, or something is asked for that only a `BlockStack` has.
+        """
+        asked = [name for name, value in options.items() if value is not None and value is not False]
+        if asked:
+            raise ValueError(f"a model that was prepared for inference takes no {', '.join(asked)}")
+        if not isinstance(layout, PackedLayout):
+            raise ValueError(
+                "a model that was prepared for inference takes packed batches here; found a padded one: call "
+                "forward_packed"
+            )
+        rotation = self.stack.rotation(states, layout)
+        if not output_hidden_states:
+            return StackOutput(last_hidden_state=self._encode(states, layout, rotation, self.weights))
+        hidden_states = [states]
+        for weights in self.weights:
+            hidden_states.append(self._encode(hidden_states[-1], layout, rotation, [weights]))
+        return StackOutput(last_hidden_state=hidden_states[-1], hidden_states=tuple(hidden_states))
+
+    def _encode(
+        self, states: Tensor, layout: PackedLayout, rotation: Rotation | None, weights: list[LayerWeights]
+    ) -> Tensor:
+        return self.kernel.encode(
+            states,
+            layout.cu_seqlens,
+            weights,
+            num_heads=self.num_heads,
+            epsilon=self.epsilon,
+            causal=layout.causal,
+            rotation=None if rotation is None else (rotation.sine, rotation.cosine),
+            rotates_values=rotation is not None and rotation.of_values,
+        )
+
+
+def can_tile(stack: BlockStack) -> bool:
+    """Whether a stack has the dtype, sizes and activation that the kernel has, and nothing else."""
+    return len(stack.layer) > 0 and all(isinstance(block, Block) and _can_tile(block) for block in stack.layer)
+
+
+def _can_tile(block: Block) -> bool:
+    attention, wide = block.attention.self, block.intermediate
+    activation = wide.intermediate_act_fn
+    sizes = (*wide.dense.weight.shape, attention.head_size)
+    return (
+        wide.dense.weight.device.type == "cpu"
+        and wide.dense.weight.dtype == torch.bfloat16
+        and all(size % 32 == 0 for size in sizes)
+        and isinstance(activation, Activation)
+        and activation.function is functional.gelu
+        and block.crossattention is None
+        and attention.distance_embedding is None
+    )
+
+
+def _weights(block: Block) -> LayerWeights:
+    attention = block.attention.self
+    query_key_value, query_key_value_bias = lay_out(attention.query, attention.key, attention.value)
+    attention_output, attention_output_bias = lay_out(block.attention.output.dense)
+    widen, widen_bias = lay_out(block.intermediate.dense)
+    narrow, narrow_bias = lay_out(block.output.dense)
+    attention_norm, norm = block.attention.output.LayerNorm, block.output.LayerNorm
+    return LayerWeights(
+        query_key_value=query_key_value,
+        query_key_value_bias=query_key_value_bias,
+        attention_output=attention_output,
+        attention_output_bias=attention_output_bias,
+        attention_norm_weight=attention_norm.weight.detach().float(),
+        attention_norm_bias=attention_norm.bias.detach().float(),
+        widen=widen,
+        widen_bias=widen_bias,
+        narrow=narrow,
+        narrow_bias=narrow_bias,
+        norm_weight=norm.weight.detach().float(),
+        norm_bias=norm.bias.detach().float(),
+    )
