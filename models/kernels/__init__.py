@@ -37,7 +37,7 @@ _COMPILE_S = 120.0
 class LayerWeights:
     """One block's weights as the kernel reads them; the order is that of `Layer` in encoder.cpp."""
 
-    query_key_value: Tensor
+    query_key_value: Tensor  # a head's queries, keys and values side by side
     query_key_value_bias: Tensor
     attention_output: Tensor
     attention_output_bias: Tensor
@@ -110,7 +110,7 @@ class EncoderKernel:
             cu_seqlens.shape[0] - 1,
             None if sine is None else sine.data_ptr(),
             None if cosine is None else cosine.data_ptr(),
-            0 if sine is None else num_heads * (3 if rotates_values else 2),
+            0 if sine is None else 3 if rotates_values else 2,
             causal,
         )
         self._encode(
@@ -124,16 +124,11 @@ class EncoderKernel:
         return out
 
 
-def lay_out(*layers: nn.Linear) -> tuple[Tensor, Tensor]:
-    """Weights in the order in which the kernel's tiles read them (products.hpp), and the biases in float32.
-
-    Layers with the same inputs become one, their outputs side by side.
-    """
-    with torch.no_grad():
-        weight_OK = torch.cat([layer.weight for layer in layers])
-        outputs, inputs = weight_OK.shape
-        panels = weight_OK.view(outputs // 32, 2, 16, inputs // 32, 16, 2).permute(0, 3, 1, 4, 2, 5)
-        return panels.contiguous(), torch.cat([layer.bias for layer in layers]).float()
+def lay_out(layer: nn.Linear) -> tuple[Tensor, Tensor]:
+    """A layer's weights in the order in which the kernel's tiles read them (products.hpp), and its bias in float32."""
+    outputs, inputs = layer.weight.shape
+    panels = layer.weight.detach().reshape(outputs // 32, 2, 16, inputs // 32, 16, 2).permute(0, 3, 1, 4, 2, 5)
+    return panels.contiguous(), layer.bias.detach().float()
 
 
 @functools.cache

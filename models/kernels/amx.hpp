@@ -8,6 +8,7 @@
 #include <cstring>
 #include <iterator>
 #include <limits>
+#include <type_traits>
 #include <vector>
 
 using bf16 = std::uint16_t;
@@ -58,16 +59,23 @@ inline void store(bf16* place, __m512 values) {
   _mm256_storeu_si256(reinterpret_cast<__m256i*>(place), (__m256i)_mm512_cvtneps_pbh(values));
 }
 
-// 2^x for x <= 0, to about 2e-6.
+// Two numbers in each 32 bits, the first in the lower half; where half is to be rounded, it is away from zero.
+inline __m512i pair_of(__m512 first, __m512 second) {
+  const __m512i half = _mm512_set1_epi32(0x8000);
+  const __m512i low = _mm512_srli_epi32(_mm512_add_epi32(_mm512_castps_si512(first), half), 16);
+  const __m512i high = _mm512_add_epi32(_mm512_castps_si512(second), half);
+  return _mm512_mask_blend_epi16(0xaaaaaaaa, low, high);
+}
+
+// 2^x for x <= 0, to 4e-6.
 inline __m512 exp2_of(__m512 x) {
   const __m512 whole = _mm512_roundscale_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
   const __m512 part = _mm512_sub_ps(x, whole);
-  __m512 sum = _mm512_set1_ps(1.33335581e-3f);
-  sum = _mm512_fmadd_ps(sum, part, _mm512_set1_ps(9.61812911e-3f));
-  sum = _mm512_fmadd_ps(sum, part, _mm512_set1_ps(5.55041087e-2f));
-  sum = _mm512_fmadd_ps(sum, part, _mm512_set1_ps(2.40226507e-1f));
-  sum = _mm512_fmadd_ps(sum, part, _mm512_set1_ps(6.93147181e-1f));
-  sum = _mm512_fmadd_ps(sum, part, _mm512_set1_ps(1.0f));
+  __m512 sum = _mm512_set1_ps(0.009570099f);
+  sum = _mm512_fmadd_ps(sum, part, _mm512_set1_ps(0.05591786f));
+  sum = _mm512_fmadd_ps(sum, part, _mm512_set1_ps(0.24024744f));
+  sum = _mm512_fmadd_ps(sum, part, _mm512_set1_ps(0.6931218f));
+  sum = _mm512_fmadd_ps(sum, part, _mm512_set1_ps(0.9999993f));
   return _mm512_scalef_ps(sum, whole);
 }
 

@@ -9,6 +9,9 @@
 #include "amx.hpp"
 
 // Attention of one head within one sequence after another.
+//
+// Scores lie with the 16 queries of a tile side by side, [keys][16]: so the softmax of all of them takes neither sums
+// across a register nor masks, and of a sequence's last tile only the keys that there are.
 class Head {
  public:
   Head(std::int64_t row_stride, std::int64_t head_size)
@@ -18,36 +21,39 @@ class Head {
   void attend(const bf16* query, const bf16* key, const bf16* value, std::int64_t length, bool causal, Blocked out,
               std::int64_t out_row, std::int64_t out_feature) {
     const std::int64_t width = (length + 31) / 32 * 32;  // keys, padded to whole tiles of probabilities
-    const bf16* keys = pack_keys(key, length, width);
+    const bf16* keys = copy_keys(key, length, width);
     const bf16* values = pack_values(value, length, width);
     float* scores = scores_.of(kRows * width);
     bf16* probabilities = probabilities_.of(kRows * width);
     for (std::int64_t first = 0; first < length; first += kRows) {
       const std::int64_t rows = std::min<std::int64_t>(kRows, length - first);
-      score(whole_rows(query + first * stride_, rows), rows == kRows ? stride_ : size_, keys, width, scores);
-      float inverse[kRows];
-      for (std::int64_t row = 0; row < kRows; ++row) {
-        const std::int64_t seen = row < rows ? (causal ? first + row + 1 : length) : 0;
-        inverse[row] = softmax(scores + row * width, seen, width, probabilities + row * width);
-      }
+      score(pack_queries(query + first * stride_, rows), keys, width, scores);
+      const __m512 inverse = causal ? softmax<true>(scores, length, width, first + 1, probabilities)
+                                    : softmax<false>(scores, length, width, length, probabilities);
       weigh(probabilities, values, width, inverse, rows, out, out_row + first, out_feature);
     }
   }
 
  private:
-  // [L, D] to tiles [width / 16][D / 32] of [16 pairs of features][16 keys].
-  const bf16* pack_keys(const bf16* key, std::int64_t length, std::int64_t width) {
-    bf16* packed = keys_.of(width * size_);
-    bf16* tile = packed;
-    for (std::int64_t first = 0; first < width; first += kRows) {
-      for (std::int64_t feature = 0; feature < size_; feature += kPairs, tile += kRows * kPairs) {
-        __m512i rows[kRows];
-        for (int i = 0; i < kRows; ++i) {
-          rows[i] = first + i < length ? _mm512_loadu_si512(key + (first + i) * stride_ + feature)
-                                       : _mm512_setzero_si512();
-        }
-        transpose(rows, tile);
+  // Near each other, and zero beyond the end.
+  const bf16* copy_keys(const bf16* key, std::int64_t length, std::int64_t width) {
+    bf16* copied = keys_.of(width * size_);
+    for (std::int64_t row = 0; row < length; ++row) {
+      std::memcpy(copied + row * size_, key + row * stride_, sizeof(bf16) * size_);
+    }
+    std::memset(copied + length * size_, 0, sizeof(bf16) * (width - length) * size_);
+    return copied;
+  }
+
+  // [16, D] to tiles [D / 32] of [16 pairs of features][16 queries].
+  const bf16* pack_queries(const bf16* query, std::int64_t rows) {
+    bf16* packed = queries_.of(kRows * size_);
+    for (std::int64_t feature = 0; feature < size_; feature += kPairs) {
+      __m512i pairs[kRows];
+      for (std::int64_t row = 0; row < kRows; ++row) {
+        pairs[row] = row < rows ? _mm512_loadu_si512(query + row * stride_ + feature) : _mm512_setzero_si512();
       }
+      transpose(pairs, packed + feature * kRows);
     }
     return packed;
   }
@@ -71,89 +77,141 @@ class Head {
     return packed;
   }
 
-  // 16 rows, also where the sequence ends sooner: those of the next one must not be read, there may be none.
-  const bf16* whole_rows(const bf16* query, std::int64_t rows) {
-    if (rows == kRows) return query;
-    bf16* padded = queries_.of(kRows * size_);
-    std::memset(padded, 0, sizeof(bf16) * kRows * size_);
-    for (std::int64_t row = 0; row < rows; ++row) {
-      std::memcpy(padded + row * size_, query + row * stride_, sizeof(bf16) * size_);
-    }
-    return padded;
-  }
-
-  void score(const bf16* query, std::int64_t stride, const bf16* keys, std::int64_t width, float* scores) {
+  // To [keys][16].
+  void score(const bf16* queries, const bf16* keys, std::int64_t width, float* scores) {
     finish_writes();
-    for (std::int64_t first = 0; first < width; first += 2 * kRows) {
-      const bf16* left = keys + first * size_;
-      const bf16* right = left + kRows * size_;
-      _tile_zero(0);
-      _tile_zero(1);
-      for (std::int64_t feature = 0; feature < size_; feature += kPairs) {
-        _tile_loadd(4, query + feature, stride * sizeof(bf16));
-        _tile_loadd(5, left + feature * kRows, 64);
-        _tile_loadd(6, right + feature * kRows, 64);
-        _tile_dpbf16ps(0, 4, 5);
-        _tile_dpbf16ps(1, 4, 6);
-      }
-      _tile_stored(0, scores + first, width * sizeof(float));
-      _tile_stored(1, scores + first + kRows, width * sizeof(float));
+    std::int64_t first = 0;
+    for (; first + 4 * kRows <= width; first += 4 * kRows) {
+      score_tiles<4>(queries, keys + first * size_, scores + first * kRows);
     }
+    if (first < width) score_tiles<2>(queries, keys + first * size_, scores + first * kRows);
   }
 
-  // Gives the inverse of the sum; the probabilities are not divided by it yet.
-  float softmax(const float* scores, std::int64_t seen, std::int64_t width, bf16* probabilities) {
-    const auto mask = [seen](std::int64_t first) {
-      const std::int64_t left = seen - first;
-      return left >= 16 ? __mmask16(0xffff) : left <= 0 ? __mmask16(0) : __mmask16((1u << left) - 1);
-    };
-    const __m512 lowest = _mm512_set1_ps(-std::numeric_limits<float>::infinity());
-    __m512 largest = lowest;
-    for (std::int64_t i = 0; i < seen; i += 16) {
-      largest = _mm512_max_ps(largest, _mm512_mask_loadu_ps(lowest, mask(i), scores + i));
+  // Each tile of queries is read once for two or four of keys.
+  template <int num_tiles>
+  void score_tiles(const bf16* queries, const bf16* keys, float* scores) {
+    const std::int64_t stride = size_ * sizeof(bf16);
+    _tile_zero(0);
+    _tile_zero(1);
+    if constexpr (num_tiles == 4) {
+      _tile_zero(2);
+      _tile_zero(3);
     }
-    const __m512 scale = _mm512_set1_ps(scale_);
-    const __m512 shift = _mm512_set1_ps(seen ? _mm512_reduce_max_ps(largest) * scale_ : 0.0f);
-    __m512 sum = _mm512_setzero_ps();
-    for (std::int64_t i = 0; i < width; i += 16) {
-      __m512 weight = exp2_of(_mm512_fmsub_ps(_mm512_loadu_ps(scores + i), scale, shift));
-      weight = _mm512_maskz_mov_ps(mask(i), weight);
-      sum = _mm512_add_ps(sum, weight);
-      store(probabilities + i, weight);
-    }
-    return 1.0f / _mm512_reduce_add_ps(sum);
-  }
-
-  // Up to 64 features at a time, a tile for each 16.
-  void weigh(const bf16* probabilities, const bf16* values, std::int64_t width, const float* inverse,
-             std::int64_t rows, Blocked out, std::int64_t out_row, std::int64_t out_feature) {
-    alignas(64) float sums[kRows][kPairs];
-    finish_writes();
     for (std::int64_t feature = 0; feature < size_; feature += kPairs) {
-      _tile_zero(0);
-      _tile_zero(1);
-      for (std::int64_t key = 0; key < width; key += kPairs) {
-        const bf16* tile = values + key * size_ + feature * kPairs;
-        _tile_loadd(4, probabilities + key, width * sizeof(bf16));
-        _tile_loadd(5, tile, 64);
-        _tile_loadd(6, tile + kRows * kPairs, 64);
-        _tile_dpbf16ps(0, 4, 5);
-        _tile_dpbf16ps(1, 4, 6);
+      const bf16* tile = keys + feature;
+      _tile_loadd(4, queries + feature * kRows, 64);
+      _tile_loadd(5, tile, stride);
+      _tile_dpbf16ps(0, 5, 4);
+      _tile_loadd(6, tile + kRows * size_, stride);
+      _tile_dpbf16ps(1, 6, 4);
+      if constexpr (num_tiles == 4) {
+        _tile_loadd(5, tile + 2 * kRows * size_, stride);
+        _tile_dpbf16ps(2, 5, 4);
+        _tile_loadd(6, tile + 3 * kRows * size_, stride);
+        _tile_dpbf16ps(3, 6, 4);
       }
-      _tile_stored(0, &sums[0][0], kPairs * sizeof(float));
-      _tile_stored(1, &sums[0][16], kPairs * sizeof(float));
+    }
+    _tile_stored(0, scores, 64);
+    _tile_stored(1, scores + kRows * kRows, 64);
+    if constexpr (num_tiles == 4) {
+      _tile_stored(2, scores + 2 * kRows * kRows, 64);
+      _tile_stored(3, scores + 3 * kRows * kRows, 64);
+    }
+  }
+
+  // Probabilities in tiles [width / 32] of [16 queries][32 keys], and the inverse of their sums, by which they are not
+  // divided yet. If causal, query i of the tile sees the first `seen` + i keys.
+  template <bool causal>
+  __m512 softmax(const float* scores, std::int64_t length, std::int64_t width, std::int64_t seen, bf16* probabilities) {
+    const auto sees = [seen](std::int64_t key) {  // the queries that see a key
+      return key < seen ? __mmask16(0xffff) : key - seen >= kRows - 1 ? __mmask16(0) : __mmask16(0xffff << (key - seen + 1));
+    };
+    // Four maxima and two sums: one alone would wait for its last addition, key after key.
+    const __m512 lowest = _mm512_set1_ps(-std::numeric_limits<float>::infinity());
+    __m512 largest[4] = {lowest, lowest, lowest, lowest};
+    for (std::int64_t key = 0; key < length; ++key) {
+      const __m512 score = _mm512_load_ps(scores + key * kRows);
+      largest[key % 4] = _mm512_max_ps(largest[key % 4], causal ? _mm512_mask_mov_ps(lowest, sees(key), score) : score);
+    }
+    const __m512 all = _mm512_max_ps(_mm512_max_ps(largest[0], largest[1]), _mm512_max_ps(largest[2], largest[3]));
+    const __m512 scale = _mm512_set1_ps(scale_);
+    const __m512 shift = _mm512_mul_ps(all, scale);
+    __m512 sums[2] = {_mm512_setzero_ps(), _mm512_setzero_ps()};
+    const auto weight_of = [&](std::int64_t key) {
+      __m512 weight = exp2_of(_mm512_fmsub_ps(_mm512_load_ps(scores + key * kRows), scale, shift));
+      if constexpr (causal) weight = _mm512_maskz_mov_ps(sees(key), weight);
+      sums[key % 2] = _mm512_add_ps(sums[key % 2], weight);
+      return weight;
+    };
+    for (std::int64_t first = 0; first < width; first += kPairs) {
+      __m512i pairs[kRows];
+      for (std::int64_t i = 0; i < kRows; ++i) {
+        const std::int64_t key = first + 2 * i;
+        const __m512 even = key < length ? weight_of(key) : _mm512_setzero_ps();
+        const __m512 odd = key + 1 < length ? weight_of(key + 1) : _mm512_setzero_ps();
+        pairs[i] = pair_of(even, odd);
+      }
+      transpose(pairs, probabilities + first * kRows);
+    }
+    return _mm512_div_ps(_mm512_set1_ps(1.0f), _mm512_add_ps(sums[0], sums[1]));
+  }
+
+  void weigh(const bf16* probabilities, const bf16* values, std::int64_t width, __m512 inverse, std::int64_t rows,
+             Blocked out, std::int64_t out_row, std::int64_t out_feature) {
+    alignas(64) float shares[kRows];
+    _mm512_store_ps(shares, inverse);
+    finish_writes();
+    std::int64_t feature = 0;
+    const auto weigh_next = [&](auto num_tiles) {
+      weigh_tiles<num_tiles>(probabilities, values + feature * kPairs, width);
       for (std::int64_t row = 0; row < rows; ++row) {
-        for (int half = 0; half < 2; ++half) {
-          const __m512 mean = _mm512_mul_ps(_mm512_load_ps(&sums[row][16 * half]), _mm512_set1_ps(inverse[row]));
-          store(out.at(out_row + row, out_feature + feature + 16 * half), mean);
+        const __m512 share = _mm512_set1_ps(shares[row]);
+        for (int tile = 0; tile < num_tiles; ++tile) {
+          const __m512 mean = _mm512_mul_ps(_mm512_load_ps(sums_[tile][row]), share);
+          store(out.at(out_row + row, out_feature + feature + kRows * tile), mean);
         }
       }
+      feature += kRows * num_tiles;
+    };
+    while (feature + 4 * kRows <= size_) weigh_next(std::integral_constant<int, 4>());
+    if (feature < size_) weigh_next(std::integral_constant<int, 2>());
+  }
+
+  // Each tile of probabilities is read once for two or four of values.
+  template <int num_tiles>
+  void weigh_tiles(const bf16* probabilities, const bf16* values, std::int64_t width) {
+    _tile_zero(0);
+    _tile_zero(1);
+    if constexpr (num_tiles == 4) {
+      _tile_zero(2);
+      _tile_zero(3);
+    }
+    for (std::int64_t key = 0; key < width; key += kPairs) {
+      const bf16* tile = values + key * size_;
+      _tile_loadd(4, probabilities + key * kRows, 64);
+      _tile_loadd(5, tile, 64);
+      _tile_dpbf16ps(0, 4, 5);
+      _tile_loadd(6, tile + kTile, 64);
+      _tile_dpbf16ps(1, 4, 6);
+      if constexpr (num_tiles == 4) {
+        _tile_loadd(5, tile + 2 * kTile, 64);
+        _tile_dpbf16ps(2, 4, 5);
+        _tile_loadd(6, tile + 3 * kTile, 64);
+        _tile_dpbf16ps(3, 4, 6);
+      }
+    }
+    _tile_stored(0, sums_[0], 64);
+    _tile_stored(1, sums_[1], 64);
+    if constexpr (num_tiles == 4) {
+      _tile_stored(2, sums_[2], 64);
+      _tile_stored(3, sums_[3], 64);
     }
   }
 
   std::int64_t stride_;
   std::int64_t size_;
   float scale_;
+  alignas(64) float sums_[4][kRows][16];
   Scratch<bf16> keys_, values_, queries_, probabilities_;
   Scratch<float> scores_;
 };

@@ -13,7 +13,7 @@
 
 namespace {
 
-constexpr std::int64_t kGroupRows = 384;
+constexpr std::int64_t kGroupRows = 512;
 constexpr std::int64_t kWideColumns = 384;  // of the intermediate states at a time: as much as the cache has room for
 
 std::int64_t whole_blocks(std::int64_t rows) { return (rows + 31) / 32 * 32; }
@@ -24,7 +24,7 @@ extern "C" {
 
 // Weights are those of products.hpp, all else float32.
 struct Layer {
-  const bf16* query_key_value;  // [3 H, H]
+  const bf16* query_key_value;  // [3 H, H], a head's queries, keys and values side by side
   const float* query_key_value_bias;
   const bf16* attention_output;  // [H, H]
   const float* attention_output_bias;
@@ -51,7 +51,7 @@ struct Batch {
   std::int64_t num_sequences;
   const float* sine;  // [T, D / 2]
   const float* cosine;
-  std::int64_t num_rotated;  // vectors of a token that turn: none, queries and keys (2 A), or values too (3 A)
+  std::int64_t num_rotated;  // of a head's three vectors: 0, 2 (queries and keys) or 3
   std::int64_t causal;
 };
 }
@@ -104,13 +104,12 @@ class Worker {
  public:
   Worker(const Layer* layers, const Shape& shape, const Batch& batch)
       : layers_(layers), shape_(shape), batch_(batch), hidden_(shape.num_heads * shape.head_size),
-        head_(3 * hidden_, shape.head_size) {}
+        head_(3 * shape.head_size, shape.head_size) {}
 
   void run(const Group& group, const bf16* states, bf16* out) {
     num_rows_ = whole_blocks(group.num_tokens);
     states_ = {states_memory_.of(num_rows_ * hidden_), hidden_};
     context_ = {context_memory_.of(num_rows_ * hidden_), hidden_};
-    query_key_value_ = query_key_value_memory_.of(num_rows_ * 3 * hidden_);
     std::memset(states_.base, 0, sizeof(bf16) * num_rows_ * hidden_);
     std::memset(context_.base, 0, sizeof(bf16) * num_rows_ * hidden_);
     copy(group, [&](std::int64_t token, std::int64_t feature, bf16* place) {
@@ -136,51 +135,49 @@ class Worker {
   }
 
   void run_layer(const Layer& layer, const Group& group) {
+    attend(layer, group);
     // Rows in parts of equal size, since a part's sums and states must fit the cache.
     const std::int64_t num_parts = (num_rows_ + kGroupRows - 1) / kGroupRows;
     const std::int64_t part = whole_blocks((num_rows_ + num_parts - 1) / num_parts);
-    for (std::int64_t first = 0; first < num_rows_; first += part) {
-      project(layer, first, std::min(part, num_rows_ - first));
-    }
-    attend(group);
     for (std::int64_t first = 0; first < num_rows_; first += part) {
       feed_forward(layer, states_.from(first), context_.from(first), std::min(part, num_rows_ - first));
     }
   }
 
-  void project(const Layer& layer, std::int64_t first, std::int64_t rows) {
-    bf16* out = query_key_value_ + first * 3 * hidden_;
-    multiply(states_.from(first), rows, {layer.query_key_value, hidden_}, 0, 3 * hidden_ / 32,
-             [&](std::int64_t row, std::int64_t output, __m512 low, __m512 high) {
-               const float* bias = layer.query_key_value_bias + output;
-               bf16* place = out + row * 3 * hidden_ + output;
-               store(place, _mm512_add_ps(low, _mm512_loadu_ps(bias)));
-               store(place + 16, _mm512_add_ps(high, _mm512_loadu_ps(bias + 16)));
-             });
-  }
-
-  void attend(const Group& group) {
-    std::int64_t first = 0;
-    for (const Sequence& sequence : group.sequences) {
-      bf16* rows = query_key_value_ + first * 3 * hidden_;
-      if (batch_.num_rotated) rotate(rows, sequence);
-      for (std::int64_t feature = 0; feature < hidden_; feature += shape_.head_size) {
-        head_.attend(rows + feature, rows + hidden_ + feature, rows + 2 * hidden_ + feature, sequence.length, batch_.causal,
-                     context_, first, feature);
+  // Head by head, so that a head's queries, keys and values are still near when attention takes them.
+  void attend(const Layer& layer, const Group& group) {
+    const std::int64_t width = 3 * shape_.head_size;
+    bf16* rows = query_key_value_memory_.of(num_rows_ * width);
+    for (std::int64_t head = 0; head < shape_.num_heads; ++head) {
+      multiply(states_, num_rows_, {layer.query_key_value, hidden_}, head * width / 32, width / 32,
+               [&](std::int64_t row, std::int64_t output, __m512 low, __m512 high) {
+                 const float* bias = layer.query_key_value_bias + head * width + output;
+                 bf16* place = rows + row * width + output;
+                 store(place, _mm512_add_ps(low, _mm512_loadu_ps(bias)));
+                 store(place + 16, _mm512_add_ps(high, _mm512_loadu_ps(bias + 16)));
+               });
+      std::int64_t first = 0;
+      for (const Sequence& sequence : group.sequences) {
+        bf16* query = rows + first * width;
+        if (batch_.num_rotated) rotate(query, sequence);
+        head_.attend(query, query + shape_.head_size, query + 2 * shape_.head_size, sequence.length, batch_.causal,
+                     context_, first, head * shape_.head_size);
+        first += sequence.length;
       }
-      first += sequence.length;
     }
   }
 
+  // Turns a head's queries and keys, and the values if they turn too; neighbouring features are a plane.
   void rotate(bf16* rows, const Sequence& sequence) {
+    const std::int64_t size = shape_.head_size;
     const __m512i twice = _mm512_set_epi32(7, 7, 6, 6, 5, 5, 4, 4, 3, 3, 2, 2, 1, 1, 0, 0);
     for (std::int64_t i = 0; i < sequence.length; ++i) {
-      for (std::int64_t feature = 0; feature < shape_.head_size; feature += 16) {
-        const std::int64_t plane = ((sequence.start + i) * shape_.head_size + feature) / 2;
+      for (std::int64_t feature = 0; feature < size; feature += 16) {
+        const std::int64_t plane = ((sequence.start + i) * size + feature) / 2;
         const __m512 c = _mm512_permutexvar_ps(twice, _mm512_castps256_ps512(_mm256_loadu_ps(batch_.cosine + plane)));
         const __m512 s = _mm512_permutexvar_ps(twice, _mm512_castps256_ps512(_mm256_loadu_ps(batch_.sine + plane)));
-        for (std::int64_t head = 0; head < batch_.num_rotated; ++head) {
-          bf16* place = rows + i * 3 * hidden_ + head * shape_.head_size + feature;
+        for (std::int64_t vector = 0; vector < batch_.num_rotated; ++vector) {
+          bf16* place = rows + i * 3 * size + vector * size + feature;
           const __m512 pair = load(place);
           // x cos - y sin, y cos + x sin
           store(place, _mm512_fmaddsub_ps(pair, c, _mm512_mul_ps(_mm512_permute_ps(pair, 0xb1), s)));
@@ -247,7 +244,6 @@ class Worker {
   Head head_;
   std::int64_t num_rows_ = 0;
   Blocked states_{}, context_{};
-  bf16* query_key_value_ = nullptr;
   Scratch<bf16> states_memory_, context_memory_, query_key_value_memory_, wide_memory_;
   Scratch<float> sums_memory_;
 };

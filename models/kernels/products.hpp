@@ -95,7 +95,7 @@ void multiply(Blocked rows, std::int64_t num_rows, Weights weights, std::int64_t
     }
   };
   for (std::int64_t panel = 0; panel < num_panels; ++panel) {
-    Prefetch prefetch(weights.at(first_panel + std::min(panel + 1, num_panels - 1), 0), num_blocks, num_steps);
+    Prefetch prefetch(weights.at(first_panel + panel + 1, 0), num_blocks, num_steps);
     for (std::int64_t block = 0; block < num_blocks; ++block, turn ^= 1) {
       zero_tiles();
       multiply_tiles(rows.from(32 * block).base, weights.at(first_panel + panel, 0), num_steps, [&](std::int64_t step) {
@@ -117,7 +117,7 @@ inline void accumulate(Blocked rows, std::int64_t num_rows, Weights weights, std
                        std::int64_t num_panels, bool begin, float* sums) {
   const std::int64_t num_steps = rows.width / 32, num_blocks = num_rows / 32;
   for (std::int64_t panel = 0; panel < num_panels; ++panel) {
-    Prefetch prefetch(weights.at(std::min(panel + 1, num_panels - 1), first_input / 32), num_blocks, num_steps);
+    Prefetch prefetch(weights.at(panel + 1, first_input / 32), num_blocks, num_steps);
     for (std::int64_t block = 0; block < num_blocks; ++block) {
       float* place = sums + (block * num_panels + panel) * kSums;
       if (begin) {

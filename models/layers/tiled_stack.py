@@ -13,6 +13,7 @@ from torch.nn import functional
 
 from models.activations import Activation
 from models.kernels import EncoderKernel, LayerWeights, lay_out
+from models.layers.attention import Attention
 from models.layers.block import Block, BlockStack, StackOutput
 from models.layers.layout import Layout, PackedLayout
 from models.layers.rotary import Rotation
@@ -94,9 +95,20 @@ def _can_tile(block: Block) -> bool:
     )
 
 
+@torch.no_grad()
+def _by_head(attention: Attention) -> nn.Linear:
+    """Queries, keys and values as one layer, with those of a head side by side."""
+    layers = (attention.query, attention.key, attention.value)
+    joined = nn.Linear(attention.query.in_features, 3 * attention.query.out_features, device="meta")
+    for name in ("weight", "bias"):
+        parts = torch.stack([getattr(layer, name).unflatten(0, (-1, attention.head_size)) for layer in layers], dim=1)
+        setattr(joined, name, nn.Parameter(parts.flatten(0, 2), requires_grad=False))
+    return joined
+
+
 def _weights(block: Block) -> LayerWeights:
     attention = block.attention.self
-    query_key_value, query_key_value_bias = lay_out(attention.query, attention.key, attention.value)
+    query_key_value, query_key_value_bias = lay_out(_by_head(attention))
     attention_output, attention_output_bias = lay_out(block.attention.output.dense)
     widen, widen_bias = lay_out(block.intermediate.dense)
     narrow, narrow_bias = lay_out(block.output.dense)
