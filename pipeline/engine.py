@@ -6,6 +6,7 @@ Legend: R rows in a window, M different texts in them, N token sequences (window
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -21,6 +22,7 @@ from models.batch import TokenBatch
 from models.tokenization.flat import FlatEncoding
 from pipeline.batching import BatchPlan, plan_batches, ranges
 from pipeline.task import BoundTask
+from pipeline.token_budget import TokenBudget
 
 logger = logging.getLogger(__name__)
 
@@ -30,10 +32,6 @@ EMPTY_TEXT = "text is empty"
 NOT_FINITE = "the model gave a result that is not finite"
 
 Outputs = tuple[npt.NDArray[np.generic], ...]
-
-# Tokens in one forward pass: enough to fill the device, few enough to leave room for the model. On a CPU more than 4,096
-# let sequences of different lengths fill the kernel's groups better.
-_TOKEN_BUDGET = {"cpu": 16384, "cuda": 65536}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,7 +72,7 @@ class Engine:
         self.tokenizer = tokenizer
         self.task = task
         self.device: torch.device = next(model.parameters()).device
-        self.token_budget = token_budget or _TOKEN_BUDGET.get(self.device.type, _TOKEN_BUDGET["cpu"])
+        self.budget = TokenBudget(self.device.type, most=token_budget)
         self.schema = pa.schema([*task.fields, ERROR_FIELD])
         self.num_batches = 0  # computed so far: a sign of life in a long window
 
@@ -132,19 +130,21 @@ class Engine:
         if encoding.num_sequences == 0:
             return ()
         while True:
-            plan = plan_batches(encoding.cu_seqlens, self.token_budget)
+            begun = time.perf_counter()
+            plan = plan_batches(encoding.cu_seqlens, self.budget.tokens)
             try:
                 batches = self._batches(encoding, plan)
                 parts = list(zip(*(self._compute(batch) for batch in batches), strict=True))
             except (MemoryError, RuntimeError) as error:
-                if not _is_out_of_memory(error) or self.token_budget <= plan.seqlens[0]:
+                if not _is_out_of_memory(error) or self.budget.tokens <= plan.seqlens[0]:
                     raise  # it is something else, or one text alone is too much
-                self.token_budget = max(self.token_budget // 2, int(plan.seqlens[0]))
-                logger.warning("the device ran out of memory: from now on %d tokens at a time", self.token_budget)
+                self.budget.lower(int(plan.seqlens[0]))
                 torch.cuda.empty_cache()
                 continue
             place = plan.token_order if self.task.per_token else plan.order
-            return tuple(_restore(torch.cat(tensors), place) for tensors in parts)
+            outputs = tuple(_restore(torch.cat(tensors), place) for tensors in parts)
+            self.budget.record(encoding.num_tokens, time.perf_counter() - begun)
+            return outputs
 
     def decode(self, window: Window, outputs: Outputs) -> Results:
         """Turns outputs into columns, and puts them in the places of the rows that they belong to."""
@@ -187,10 +187,10 @@ class Engine:
         return self.task.forward(self.model, batch)
 
     def _batches(self, encoding: FlatEncoding, plan: BatchPlan) -> Sequence[TokenBatch]:
-        ids = torch.from_numpy(encoding.input_ids[plan.token_order])
+        ids = self._on_host(encoding.input_ids[plan.token_order])
         types = encoding.token_type_ids
-        token_types = None if types is None else torch.from_numpy(types[plan.token_order])
-        extras = {name: torch.from_numpy(values[plan.token_order]) for name, values in encoding.extras.items()}
+        token_types = None if types is None else self._on_host(types[plan.token_order])
+        extras = {name: self._on_host(values[plan.token_order]) for name, values in encoding.extras.items()}
         return [
             TokenBatch.from_flat(
                 ids[tokens],
@@ -201,6 +201,11 @@ class Engine:
             )
             for sequences, tokens in plan.batches()
         ]
+
+    def _on_host(self, values: npt.NDArray[np.int64]) -> Tensor:
+        """In memory from which a GPU copies while it and the host go on."""
+        tensor = torch.from_numpy(values)
+        return tensor.pin_memory() if self.device.type == "cuda" else tensor
 
     def _not_finite(self, encoding: FlatEncoding, outputs: Outputs) -> set[int]:
         """Texts with NaN or infinity anywhere in their outputs."""

@@ -66,7 +66,7 @@ def test_out_of_memory_lowers_the_budget_for_good(error: Exception, caplog: pyte
     texts = pa.array(["1 2 3 4", "5 5", "1", "2 2 2"])
     with caplog.at_level(logging.WARNING):
         assert under_test.annotate(texts).column("sum").to_pylist() == [10, 10, 1, 6]
-    assert under_test.token_budget == 4
+    assert under_test.budget.tokens == 4
     assert "ran out of memory: from now on 4 tokens" in caplog.text
     task.batches.clear()
     under_test.annotate(texts)
