@@ -124,7 +124,8 @@ class Head {
   template <bool causal>
   __m512 softmax(const float* scores, std::int64_t length, std::int64_t width, std::int64_t seen, bf16* probabilities) {
     const auto sees = [seen](std::int64_t key) {  // the queries that see a key
-      return key < seen ? __mmask16(0xffff) : key - seen >= kRows - 1 ? __mmask16(0) : __mmask16(0xffff << (key - seen + 1));
+      const std::int64_t unseeing = std::max<std::int64_t>(key - seen + 1, 0);
+      return unseeing < kRows ? __mmask16(0xffff << unseeing) : __mmask16(0);
     };
     // Four maxima and two sums: one alone would wait for its last addition, key after key.
     const __m512 lowest = _mm512_set1_ps(-std::numeric_limits<float>::infinity());

@@ -1,8 +1,9 @@
 // A stack of post-norm transformer blocks over packed sequences, in bfloat16 on Intel's matrix tiles (AMX).
 //
-// Sequences form groups of some 256 tokens. A group goes through all blocks in one thread, so that all that it needs but
-// the weights stays in the core's cache, and threads never wait for each other before the end. Biases, activation, residual,
-// norm and rotation happen where a product leaves its sums, which are float32; what goes into a product is bfloat16.
+// Sequences form groups of up to some 512 tokens. A group goes through all blocks in one thread, so that all that it
+// needs but the weights stays in the core's cache, and threads never wait for each other before the end. Biases,
+// activation, residual, norm and rotation happen where a product leaves its sums, which are float32; what goes into a
+// product is bfloat16.
 //
 // Legend: T tokens, N sequences, R rows of a group (its tokens, up to a multiple of 32), H hidden size, A heads, D head
 // size, I intermediate size.
@@ -13,6 +14,7 @@
 
 namespace {
 
+// More rows share a panel of weights while it is near, fewer leave room in the cache: 384 to 640 are alike.
 constexpr std::int64_t kGroupRows = 512;
 constexpr std::int64_t kWideColumns = 384;  // of the intermediate states at a time: as much as the cache has room for
 
@@ -212,7 +214,7 @@ class Worker {
     for (std::int64_t row = 0; row < rows; ++row) {
       float* block = sums + row / 32 * (hidden_ / 32) * kSums;
       const auto place = [&](std::int64_t feature) {
-        return const_cast<float*>(row_of(block, row % 32)) + feature / 32 * kSums + feature % 32 * 16;
+        return block + place_of(row % 32) + feature / 32 * kSums + feature % 32 * 16;
       };
       __m512 total = _mm512_setzero_ps();
       for (std::int64_t feature = 0; feature < hidden_; feature += 16) {
@@ -253,7 +255,8 @@ class Worker {
 extern "C" {
 
 // The states [T, H] after all blocks, to `out`, which may be the same memory.
-void encode_packed(const Layer* layers, const Shape* shape, const Batch* batch, const bf16* states, bf16* out, int num_threads) {
+void encode_packed(const Layer* layers, const Shape* shape, const Batch* batch, const bf16* states, bf16* out,
+                   int num_threads) {
   const std::vector<Group> groups = make_groups(*batch, num_threads);
 #pragma omp parallel num_threads(num_threads)
   {

@@ -16,7 +16,9 @@ struct Weights {
   const bf16* panels;
   std::int64_t num_inputs;
 
-  const bf16* at(std::int64_t panel, std::int64_t step) const { return panels + (panel * num_inputs / 32 + step) * kStep; }
+  const bf16* at(std::int64_t panel, std::int64_t step) const {
+    return panels + (panel * num_inputs / 32 + step) * kStep;
+  }
 };
 
 // Adds a block's product with a panel to the tiles 0 to 3; `meanwhile(step)` runs while the tiles are at work.
@@ -57,8 +59,8 @@ inline void zero_tiles() {
   _tile_zero(3);
 }
 
-// The first 16 of a row's 32 sums; the others are 256 further on.
-inline const float* row_of(const float* sums, std::int64_t row) { return sums + row / 16 * 512 + row % 16 * 16; }
+// Where the first 16 of a row's 32 sums are; the others are 256 further on.
+inline std::int64_t place_of(std::int64_t row) { return row / 16 * 512 + row % 16 * 16; }
 
 // Asks for the next panel piece by piece, so that it is in the core's cache when its turn comes.
 class Prefetch {
@@ -90,7 +92,7 @@ void multiply(Blocked rows, std::int64_t num_rows, Weights weights, std::int64_t
   std::int64_t waiting_row = 0, waiting_output = -1, turn = 0;
   const auto finish_rows = [&](std::int64_t first, std::int64_t stop) {
     for (std::int64_t row = first; row < stop; ++row) {
-      const float* place = row_of(sums[turn ^ 1], row);
+      const float* place = sums[turn ^ 1] + place_of(row);
       finish(waiting_row + row, waiting_output, _mm512_load_ps(place), _mm512_load_ps(place + 256));
     }
   };
@@ -101,7 +103,8 @@ void multiply(Blocked rows, std::int64_t num_rows, Weights weights, std::int64_t
       multiply_tiles(rows.from(32 * block).base, weights.at(first_panel + panel, 0), num_steps, [&](std::int64_t step) {
         prefetch();
         if (waiting_output >= 0) {
-          finish_rows(std::min<std::int64_t>(step * rows_a_step, 32), std::min<std::int64_t>((step + 1) * rows_a_step, 32));
+          const std::int64_t first = step * rows_a_step;
+          finish_rows(std::min<std::int64_t>(first, 32), std::min<std::int64_t>(first + rows_a_step, 32));
         }
       });
       store_tiles(sums[turn]);
