@@ -202,7 +202,7 @@ class Engine:
             for sequences, tokens in plan.batches()
         ]
 
-    def _on_host(self, values: npt.NDArray[np.int64]) -> Tensor:
+    def _on_host(self, values: npt.NDArray[np.integer[Any]]) -> Tensor:
         """In memory from which a GPU copies while it and the host go on."""
         tensor = torch.from_numpy(values)
         return tensor.pin_memory() if self.device.type == "cuda" else tensor
