@@ -167,10 +167,14 @@ class Driver:
             for name in progress.outdated
             if parent(name) in progress.superseded.names
         ]
+        num_rows, num_errors = last.num_job_rows, last.num_job_errors
+        if num_rows is None or num_errors is None:
+            records = folder.runs(self._storage)
+            num_rows = sum(record.num_rows for record in records)
+            num_errors = sum(record.num_errors for record in records)
         self._tally.go_on_from(
-            last,
-            removed_rows=sum(record.get("num_rows", 0) for record in removed),
-            removed_errors=sum(record.get("num_errors", 0) for record in removed),
+            num_rows=max(0, num_rows - sum(record.get("num_rows", 0) for record in removed)),
+            num_errors=max(0, num_errors - sum(record.get("num_errors", 0) for record in removed)),
         )
         return last.num_gone_files
 

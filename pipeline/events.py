@@ -31,10 +31,10 @@ class RunSummary:
     num_bad_files: int = 0  # input files that could not be planned, and are still as they were then
     num_gone_files: int = 0  # were planned, are no longer in the input, and keep their rows
     num_pruned_files: int = 0  # likewise, and their rows were removed by this run
-    num_job_rows: int = (
-        0  # committed by this run and those before, less those whose input has changed since, or is gone
-    )
-    num_job_errors: int = 0  # of them: held against `limits.bad_rows`
+    # Committed by this run and those before, less those whose input has changed since, or is gone. None in records that
+    # were written before these counts were.
+    num_job_rows: int | None = None
+    num_job_errors: int | None = None  # of them: held against `limits.bad_rows`
     num_rows: int = 0  # the counts from here on are of units committed by this run
     num_empty: int = 0
     num_errors: int = 0

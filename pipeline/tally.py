@@ -22,6 +22,7 @@ class Tally:
         self.num_left_out = 0  # units that are neither over nor this run's to do
         now = clock.time()
         self.summary = RunSummary(run_id=run_id, state="running", output_url=output_url, started_at=now, updated_at=now)
+        self.go_on_from(num_rows=0, num_errors=0)
 
     @property
     def waits_for_first_worker(self) -> bool:
@@ -30,12 +31,10 @@ class Tally:
     def set(self, **changes: Any) -> None:
         self.summary = replace(self.summary, **changes)
 
-    def go_on_from(self, last: RunSummary, *, removed_rows: int, removed_errors: int) -> None:
+    def go_on_from(self, *, num_rows: int, num_errors: int) -> None:
         """Begins with what is there of earlier runs: the limits are the job's."""
-        self.set(
-            num_job_rows=max(0, last.num_job_rows - removed_rows),
-            num_job_errors=max(0, last.num_job_errors - removed_errors),
-        )
+        self._num_rows_before, self._num_errors_before = num_rows, num_errors
+        self.set(num_job_rows=num_rows, num_job_errors=num_errors)
 
     def worker_ready(self) -> None:
         self._first_ready_at = self._first_ready_at or self._clock.time()
@@ -43,13 +42,15 @@ class Tally:
     def unit_done(self, report: UnitReport) -> None:
         summary = self.summary
         stages = summary.stage_s.keys() | report.stage_s.keys()
+        num_rows = summary.num_rows + report.num_rows
+        num_errors = summary.num_errors + report.num_errors
         self.set(
             num_units_committed=summary.num_units_committed + 1,
-            num_job_rows=summary.num_job_rows + report.num_rows,
-            num_job_errors=summary.num_job_errors + report.num_errors,
-            num_rows=summary.num_rows + report.num_rows,
+            num_job_rows=self._num_rows_before + num_rows,
+            num_job_errors=self._num_errors_before + num_errors,
+            num_rows=num_rows,
             num_empty=summary.num_empty + report.num_empty,
-            num_errors=summary.num_errors + report.num_errors,
+            num_errors=num_errors,
             num_long=summary.num_long + report.num_long,
             num_tokens=summary.num_tokens + report.num_tokens,
             stage_s={s: summary.stage_s.get(s, 0.0) + report.stage_s.get(s, 0.0) for s in sorted(stages)},
@@ -88,8 +89,8 @@ class Tally:
 
     def _exit_code(self, limits: LimitOptions) -> int:
         summary = self.summary
-        num_rows = summary.num_job_rows + summary.num_quarantined_rows
-        num_errors = summary.num_job_errors + summary.num_quarantined_rows
+        num_rows = self._num_rows_before + summary.num_rows + summary.num_quarantined_rows
+        num_errors = self._num_errors_before + summary.num_errors + summary.num_quarantined_rows
         allowed = limits.bad_rows if limits.bad_rows >= 1 else limits.bad_rows * num_rows
         failed = summary.num_quarantined_units + summary.num_bad_files > limits.bad_units
         return 3 if failed or num_errors > allowed else 0
