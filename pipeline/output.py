@@ -24,7 +24,7 @@ import xxhash
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from pipeline.cutting import is_name, is_range
-from pipeline.errors import CommitConflict, OutputConflict, StorageError
+from pipeline.errors import CommitConflict, OutputConflict, StorageError, StorageNotFound
 from pipeline.events import RunSummary
 from pipeline.leftovers import remove_leftovers
 from pipeline.storage import Storage
@@ -226,7 +226,10 @@ def quarantined(output: Storage) -> Iterator[Quarantined]:
         StorageError: a record is damaged, or its name is.
     """
     for entry in output.list(QUARANTINE):
-        record = _read(output, entry.path, _QUARANTINED)
+        try:
+            record = _read(output, entry.path, _QUARANTINED)
+        except StorageNotFound:
+            continue  # another driver has removed it since it was listed
         named = quarantine_path(record.name) == entry.path and (record.is_file or is_name(record.name))
         if not named or len(record.urls) != len(record.fingerprints) or (record.is_file and len(record.urls) != 1):
             raise _damaged(output, entry.path)

@@ -49,9 +49,10 @@ class SimStorage(Storage):
         world.before_operation(self._caller, f"list {prefix}")
         if not prefix:
             self._caller.listed_at = world.num_operations
-        for path in sorted(world.files):
-            if path.startswith(prefix) and world.visible_at.get(path, 0.0) <= world.now:
-                yield Entry(path=path, size_bytes=len(world.files[path]), fingerprint="1")
+        seen = [(path, len(body)) for path, body in sorted(world.files.items()) if path.startswith(prefix)]
+        for path, size_bytes in seen:  # whatever others remove while its reader goes through it
+            if world.visible_at.get(path, 0.0) <= world.now:
+                yield Entry(path=path, size_bytes=size_bytes, fingerprint="1")
 
     def stat(self, path: str = "") -> Entry | None:
         self._world.before_operation(self._caller, f"stat {path}")
