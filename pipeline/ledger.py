@@ -37,7 +37,7 @@ SLEPT_S = 30.0  # between two looks: it was us who did not look (a laptop that s
 # With nobody to blame and no unit done in between: then something is wrong with all of them. Those that were at work
 # when the first was lost are not counted: they may have gone with it, on the same node.
 MAX_LOST_WORKERS = 8
-MAX_HUNG_LOADING = 3  # with none ready and no unit done in between
+MAX_HUNG_LOADING = 3  # times, with no worker ready and no unit done in between
 MAX_LOST_TO_SUSPECTS = 32  # units of many rows, no unit done in between: it is not the rows that kill workers
 
 STRAGGLER_FACTOR = 2.0  # times as long as the median
@@ -313,14 +313,20 @@ class Ledger:
             elif worker.units and now - worker.heard_at > self._stall_s:
                 reason = f"it hangs: no step in {self._stall_s:g} s (limits.stall_s)"
                 decisions += [End(worker=name, reason=reason), *self._lose(name, reason, now)]
-        for name, since in list(self._loading.items()):
-            if waited_s > SLEPT_S or waited_s < 0:
-                self._loading[name] = now
-            elif now - since > self._load_s:
-                self._hung_loading += 1
-                reason = f"it hangs: its model is not loaded after {self._load_s:g} s (limits.load_s)"
-                decisions += [End(worker=name, reason=reason), *self._lose(name, reason, now)]
-        return decisions
+        return decisions + self._end_loading(now, slept=waited_s > SLEPT_S or waited_s < 0)
+
+    def _end_loading(self, now: float, *, slept: bool) -> list[Decision]:
+        """Those that began together hang together: they count as one attempt."""
+        if slept:
+            self._loading = dict.fromkeys(self._loading, now)
+        hung = [name for name, since in self._loading.items() if now - since > self._load_s]
+        if not hung:
+            return []
+        self._hung_loading += 1
+        for name in hung:
+            self._forget(name)
+        reason = f"it hangs: its model is not loaded after {self._load_s:g} s (limits.load_s)"
+        return [*(End(worker=name, reason=reason) for name in hung), *self._beyond_hope(reason)]
 
     def _lose(self, name: str, reason: str, now: float) -> list[Decision]:
         worker = self._forget(name)
@@ -353,10 +359,10 @@ class Ledger:
     def _beyond_hope(self, reason: str) -> list[Decision]:
         if self._lost_in_a_row >= MAX_LOST_WORKERS + self._beside_first_lost:
             message = f"{self._lost_in_a_row} workers were lost in a row; the last: {reason}"
-        elif self._hung_loading >= MAX_HUNG_LOADING:
+        elif self._hung_loading >= MAX_HUNG_LOADING and not self._workers:
             message = (
-                f"{self._hung_loading} workers in a row have not loaded the model in {self._load_s:g} s. See whether "
-                "their machines reach the place where it lies (model.path), or give them more time (limits.load_s)"
+                f"{self._hung_loading} times in a row no worker has loaded the model in {self._load_s:g} s. See "
+                "whether their machines reach the place where it lies (model.path), or give them more time (limits.load_s)"
             )
         elif self._lost_to_suspects >= MAX_LOST_TO_SUSPECTS:
             message = (

@@ -348,7 +348,17 @@ def test_workers_that_hang_one_after_another_while_they_load_end_the_run(one_is_
     aborts = [decision for decision in decisions if isinstance(decision, Abort)]
     assert len(aborts) == (not one_is_ready)
     if aborts:
-        assert "3 workers in a row have not loaded the model in 10 s." in aborts[0].failure.message
+        assert "3 times in a row no worker has loaded the model in 10 s." in aborts[0].failure.message
+
+
+def test_workers_that_hang_together_while_they_load_are_one_attempt() -> None:
+    ledger = Ledger([unit("a")], load_s=10.0)
+    for number in range(20):
+        ledger.worker_progressed(f"w{number}", 0, 0.0)
+    decisions = ledger.tick(11.0)
+    assert len(decisions) == 20
+    assert all(isinstance(decision, End) for decision in decisions)
+    assert ledger.num_gone == 20
 
 
 def three_quick_ones_and_a_straggler() -> Ledger:
