@@ -32,6 +32,8 @@ class StagingFolder:
 
     def make(self) -> Path:
         """The folder, made if it is not there."""
+        if self._path is not None and not self._path.is_dir():
+            self.remove()  # somebody cleans TMPDIR
         if self._path is None:
             self._path = Path(tempfile.mkdtemp(prefix=PREFIX))
             self._lock = os.open(self._path, os.O_RDONLY)
@@ -40,8 +42,9 @@ class StagingFolder:
 
     def remove_if_empty(self) -> None:
         """Removes the folder if nothing is in it."""
-        if self._path is not None and not any(self._path.iterdir()):
-            self.remove()
+        with suppress(FileNotFoundError):  # somebody cleans TMPDIR
+            if self._path is not None and not any(self._path.iterdir()):
+                self.remove()
 
     def remove(self) -> None:
         """Removes the folder with what is in it."""

@@ -93,7 +93,7 @@ def _log_retry(state: tenacity.RetryCallState) -> None:
 
 def redacted(message: str, options: Mapping[str, Any]) -> str:
     """A driver's words without the texts among its options, which may be secrets, however deep they lie."""
-    for secret in _texts(options):
+    for secret in sorted(_texts(options), key=len, reverse=True):  # one may be part of another
         message = message.replace(secret, "***")
     return message
 

@@ -66,3 +66,11 @@ def test_what_a_killed_process_left_goes_and_what_is_in_use_stays(
         StagingFolder()
         assert list(parent.iterdir()) == [path]
         in_use.remove()
+
+
+def test_it_is_made_anew_where_somebody_cleans_the_parent(parent: Path) -> None:
+    folder = StagingFolder()
+    folder.make().rmdir()
+    folder.remove_if_empty()
+    assert folder.make().is_dir()
+    assert list(parent.iterdir()) == [folder.make()]

@@ -27,7 +27,7 @@ from pipeline.errors import (
     StorageUnavailable,
     StorageUnreachable,
 )
-from pipeline.storage_errors import translated
+from pipeline.storage_errors import redacted, translated
 
 HOST = {"endpoint_url": "http://host"}
 
@@ -129,3 +129,7 @@ def test_nobody_answers(error: Exception) -> None:
 def test_what_is_there_and_what_is_not() -> None:
     assert isinstance(of_s3("PreconditionFailed", 412), CommitConflict)
     assert isinstance(of_s3("NoSuchKey", 404), StorageNotFound)
+
+
+def test_a_secret_that_begins_with_another_is_hidden_whole() -> None:
+    assert redacted("no user-pass-9999", {"key": "user", "secret": "user-pass-9999"}) == "no ***"
