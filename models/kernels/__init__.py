@@ -10,6 +10,7 @@ import functools
 import hashlib
 import logging
 import os
+import platform
 import shutil
 import subprocess
 import tempfile
@@ -77,7 +78,7 @@ class EncoderKernel:
 
     def __init__(self, library: ctypes.CDLL) -> None:
         self._encode = library.encode_packed
-        self._encode.restype = None
+        self._encode.restype = ctypes.c_bool
         self._encode.argtypes = [ctypes.c_void_p] * 5 + [ctypes.c_int]
 
     def encode(
@@ -98,22 +99,29 @@ class EncoderKernel:
             states: [T, H] bfloat16.
             cu_seqlens: [N + 1] int32.
             epsilon: Of the norms.
-            rotation: Sine and cosine, [T, ..., D / 2] each.
+            rotation: Sine and cosine, each broadcasts to [T, 1, D / 2].
+
+        Raises:
+            ValueError: states or boundaries are not what the kernel takes, which would read beyond them.
+            MemoryError: there is none left.
         """
+        if states.dtype != torch.bfloat16 or states.device.type != "cpu":
+            raise ValueError(f"expected states in bfloat16 on the CPU, found {states.dtype} on {states.device}")
+        cu_seqlens = cu_seqlens.to(torch.int32).contiguous()
+        if int(cu_seqlens[0]) != 0 or int(cu_seqlens[-1]) != len(states) or bool((cu_seqlens.diff() < 0).any()):
+            raise ValueError(f"expected boundaries of sequences from 0 to {len(states)}, found other ones")
         states = states.contiguous()
         out = torch.empty_like(states)
+        if not len(states):
+            return out
         pointers = [tensor.data_ptr() for layer in layers for tensor in _tensors(layer)]
         shape = _Shape(len(layers), num_heads, states.shape[1] // num_heads, layers[0].widen_bias.shape[0], epsilon)
-        sine, cosine = (None, None) if rotation is None else (part.float().contiguous() for part in rotation)
-        batch = _Batch(
-            cu_seqlens.data_ptr(),
-            cu_seqlens.shape[0] - 1,
-            None if sine is None else sine.data_ptr(),
-            None if cosine is None else cosine.data_ptr(),
-            0 if sine is None else 3 if rotates_values else 2,
-            causal,
-        )
-        self._encode(
+        batch = _Batch(cu_seqlens.data_ptr(), len(cu_seqlens) - 1, causal=causal)
+        if rotation is not None:
+            sine, cosine = (part.expand(len(states), 1, -1).float().contiguous() for part in rotation)
+            batch.sine, batch.cosine = sine.data_ptr(), cosine.data_ptr()
+            batch.num_rotated = 3 if rotates_values else 2
+        is_done = self._encode(
             (ctypes.c_void_p * len(pointers))(*pointers),
             ctypes.byref(shape),
             ctypes.byref(batch),
@@ -121,6 +129,8 @@ class EncoderKernel:
             out.data_ptr(),
             torch.get_num_threads(),
         )
+        if not is_done:
+            raise MemoryError
         return out
 
 
@@ -134,12 +144,18 @@ def lay_out(layer: nn.Linear) -> tuple[Tensor, Tensor]:
 @functools.cache
 def encoder_kernel() -> EncoderKernel | None:
     """The kernel, or None where the CPU or a compiler for it is missing; torch and oneDNN do as well."""
-    if not (torch.cpu._is_amx_tile_supported() and torch.cpu._init_amx()):
+    has_instructions = torch.cpu._is_amx_tile_supported() and torch.cpu._is_avx512_bf16_supported()
+    if not (has_instructions and torch.cpu._init_amx()):
         return None
     try:
         return EncoderKernel(ctypes.CDLL(str(_library())))
-    except (OSError, AttributeError, subprocess.SubprocessError) as error:
-        logger.warning("the model runs in torch, which is slower: its kernel did not compile: %s", error)
+    except (OSError, RuntimeError, subprocess.SubprocessError) as error:  # RuntimeError: there is no home folder
+        said = getattr(error, "stderr", None) or b""
+        logger.warning(
+            "the model runs in torch, which is slower: its kernel was not compiled or not loaded: %s %s",
+            error,
+            said[-500:].decode(errors="replace"),
+        )
         return None
 
 
@@ -151,8 +167,9 @@ def _library() -> Path:
         subprocess.SubprocessError: the compiler fails or takes too long.
     """
     source = b"".join(path.read_bytes() for path in sorted(FOLDER.glob("*.[ch]pp")))
+    libc = "-".join(platform.libc_ver()).encode()  # a home folder may be shared by machines that differ in it
     folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "shardmill"
-    library = folder / f"encoder-{hashlib.sha256(source + _FLAGS.encode()).hexdigest()[:16]}.so"
+    library = folder / f"encoder-{hashlib.sha256(source + _FLAGS.encode() + libc).hexdigest()[:16]}.so"
     if library.exists():
         return library
     compiler = next((path for name in _COMPILERS if (path := shutil.which(name))), None)

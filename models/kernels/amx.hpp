@@ -28,27 +28,29 @@ struct alignas(64) TileConfig {
 // In memory that outlives any function: compilers believe that only eight bytes of it are read.
 inline constexpr TileConfig kWholeTiles;
 
+// Loads of tiles do not tell the compiler that they read memory: what was written must be there before.
+inline void finish_writes() { asm volatile("" ::: "memory"); }
+
 // Whoever used the tiles before in this thread finds them configured as they were.
 class Tiles {
  public:
   Tiles() {
-    _tile_storeconfig(&before_);
+    _tile_storeconfig(before_);
+    finish_writes();
     _tile_loadconfig(&kWholeTiles);
   }
   ~Tiles() {
-    if (before_.palette == 0) {
+    finish_writes();
+    if (before_[0] == 0) {  // its palette
       _tile_release();
     } else {
-      _tile_loadconfig(&before_);
+      _tile_loadconfig(before_);
     }
   }
 
  private:
-  TileConfig before_;
+  alignas(64) std::uint8_t before_[64];
 };
-
-// Loads of tiles do not tell the compiler that they read memory: what was written must be there before.
-inline void finish_writes() { asm volatile("" ::: "memory"); }
 
 inline __m512 load(const bf16* place) {
   const __m256i values = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(place));
@@ -118,7 +120,7 @@ class Scratch {
   std::vector<T> memory_;
 };
 
-// x times the normal distribution's share below it (GELU, arXiv 1606.08415), to 5e-6: the share less a half is x times
+// x times the normal distribution's share below it (GELU, arXiv 1606.08415), to 1e-5 for |x| < 16: the share less a half is x times
 // a polynomial in x^2, fitted on [-5, 5]; beyond, it is at its end.
 inline __m512 gelu(__m512 x) {
   constexpr float kCoefficients[] = {-0.0011018709f, 0.0032014311f, -0.0038777853f, 0.005100306f, -0.010169911f,

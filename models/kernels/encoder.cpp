@@ -8,6 +8,9 @@
 // Legend: T tokens, N sequences, R rows of a group (its tokens, up to a multiple of 32), H hidden size, A heads, D head
 // size, I intermediate size.
 
+#include <atomic>
+#include <new>
+
 #include "amx.hpp"
 #include "attention.hpp"
 #include "products.hpp"
@@ -71,7 +74,8 @@ struct Group {
   std::int64_t capacity = 0;
 };
 
-// Best fit, longest first: groups are nearly full, and there are as many for each thread.
+// Best fit, longest first, into about as many groups for each thread; a sequence of more than half a group's size may be
+// alone.
 std::vector<Group> make_groups(const Batch& batch, std::int64_t num_threads) {
   const std::int64_t num_tokens = batch.boundaries[batch.num_sequences];
   const std::int64_t share = kGroupRows * num_threads;
@@ -254,16 +258,26 @@ class Worker {
 
 extern "C" {
 
-// The states [T, H] after all blocks, to `out`, which may be the same memory.
-void encode_packed(const Layer* layers, const Shape* shape, const Batch* batch, const bf16* states, bf16* out,
-                   int num_threads) {
+// The states [T, H] after all blocks, to `out`, which may be the same memory. False if memory ran out.
+bool encode_packed(const Layer* layers, const Shape* shape, const Batch* batch, const bf16* states, bf16* out,
+                   int num_threads) try {
   const std::vector<Group> groups = make_groups(*batch, num_threads);
+  std::atomic<bool> is_done = true;
 #pragma omp parallel num_threads(num_threads)
   {
     const Tiles tiles;
     Worker worker(layers, *shape, *batch);
 #pragma omp for schedule(dynamic)
-    for (std::size_t i = 0; i < groups.size(); ++i) worker.run(groups[i], states, out);
+    for (std::size_t i = 0; i < groups.size(); ++i) {
+      try {
+        worker.run(groups[i], states, out);
+      } catch (const std::bad_alloc&) {  // no exception may leave a parallel region
+        is_done = false;
+      }
+    }
   }
+  return is_done;
+} catch (const std::bad_alloc&) {
+  return false;
 }
 }

@@ -35,6 +35,9 @@ class TiledStack(nn.Module):
         self.epsilon = blocks[0].output.LayerNorm.eps
         stack.layer = nn.ModuleList()  # so that the weights are there once
         self.stack = stack
+        self.layer = stack.layer  # none that anybody could look into
+        self.gradient_checkpointing = False
+        self.train(stack.training)
 
     def forward(
         self, states: Tensor, layout: Layout, *, output_hidden_states: bool = False, **options: Any
@@ -44,13 +47,17 @@ class TiledStack(nn.Module):
         Raises:
             ValueError: the batch is padded, or something is asked for that only a `BlockStack` has.
         """
-        asked = [name for name, value in options.items() if value is not None and value is not False]
-        if asked:
-            raise ValueError(f"a model that was prepared for inference takes no {', '.join(asked)}")
         if not isinstance(layout, PackedLayout):
             raise ValueError(
                 "a model that was prepared for inference takes packed batches here; found a padded one: call "
                 "forward_packed"
+            )
+        asked = [name for name, value in options.items() if value is not None and value is not False]
+        if asked:
+            raise ValueError(f"a model that was prepared for inference takes no {', '.join(asked)}")
+        if torch.is_grad_enabled() and states.requires_grad:
+            raise ValueError(
+                "a model that was prepared for inference has no gradients: run it in torch.inference_mode()"
             )
         rotation = self.stack.rotation(states, layout)
         if not output_hidden_states:
@@ -77,7 +84,8 @@ class TiledStack(nn.Module):
 
 def can_tile(stack: BlockStack) -> bool:
     """Whether a stack has the dtype, sizes and activation that the kernel has, and nothing else."""
-    return len(stack.layer) > 0 and all(isinstance(block, Block) and _can_tile(block) for block in stack.layer)
+    norms = {norm.eps for block in stack.layer for norm in block.modules() if isinstance(norm, nn.LayerNorm)}
+    return len(norms) == 1 and all(type(block) is Block and _can_tile(block) for block in stack.layer)
 
 
 def _can_tile(block: Block) -> bool:
@@ -85,8 +93,7 @@ def _can_tile(block: Block) -> bool:
     activation = wide.intermediate_act_fn
     sizes = (*wide.dense.weight.shape, attention.head_size)
     return (
-        wide.dense.weight.device.type == "cpu"
-        and wide.dense.weight.dtype == torch.bfloat16
+        all(weight.device.type == "cpu" and weight.dtype == torch.bfloat16 for weight in block.parameters())
         and all(size % 32 == 0 for size in sizes)
         and isinstance(activation, Activation)
         and activation.function is functional.gelu

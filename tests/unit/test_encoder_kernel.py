@@ -15,11 +15,12 @@ from torch.nn import functional
 
 from models import kernels
 from models.batch import TokenBatch
+from models.inference import optimize_for_inference
 from models.kernels import EncoderKernel, encoder_kernel
 from models.layers.block import Block, BlockStack
 from models.layers.layout import PackedLayout, PaddedLayout
 from models.layers.tiled_stack import TiledStack, can_tile
-from models.roberta import RobertaConfig
+from models.roberta import RobertaConfig, RobertaModel
 
 LENGTHS = [1, 2, 15, 16, 17, 31, 32, 33, 48, 100, 257, 600, 3]
 
@@ -81,7 +82,7 @@ def last(stack: nn.Module, states: torch.Tensor, layout: PackedLayout) -> torch.
 
 @pytest.mark.parametrize("causal", [False, True])
 @pytest.mark.parametrize(
-    ("num_heads", "head_size", "intermediate_size"), [(12, 64, 3072), (3, 32, 416), (2, 96, 32), (1, 128, 384)]
+    ("num_heads", "head_size", "intermediate_size"), [(12, 64, 3072), (3, 32, 416), (2, 96, 32), (1, 256, 384)]
 )
 def test_no_less_accurate_than_torch(
     kernel: EncoderKernel, num_heads: int, head_size: int, intermediate_size: int, causal: bool
@@ -158,6 +159,32 @@ def test_what_it_lacks_is_refused_by_name(kernel: EncoderKernel) -> None:
         stack(states, layout_of([8]), output_attentions=True)
     with pytest.raises(ValueError, match="call forward_packed"):
         stack(states[None], PaddedLayout())
+    with pytest.raises(ValueError, match="has no gradients"):
+        stack(states.requires_grad_(), layout_of([8]))
+
+
+def test_a_decoder_says_that_it_takes_packed_batches(kernel: EncoderKernel) -> None:
+    sizes = {"hidden_size": 64, "num_attention_heads": 2, "intermediate_size": 128, "num_hidden_layers": 1}
+    model = RobertaModel(RobertaConfig(**sizes, vocab_size=32, is_decoder=True)).eval().to(torch.bfloat16)
+    optimize_for_inference(model)
+    with pytest.raises(ValueError, match="call forward_packed"), torch.inference_mode():
+        model(torch.tensor([[5, 6]]))
+
+
+def test_what_it_would_read_beyond_is_refused(kernel: EncoderKernel) -> None:
+    stack, states = tiled(random_stack(2, 32, 128), kernel), random_states(8, 64)
+    for lengths in ([9], [7], [4, 3]):
+        with pytest.raises(ValueError, match="from 0 to 8"):
+            last(stack, states, layout_of(lengths))
+    with pytest.raises(ValueError, match=r"found torch.float32"):
+        last(stack, states.float(), layout_of([8]))
+    assert len(last(stack, states[:0], layout_of([0]))) == 0
+
+
+def test_a_stack_of_several_dtypes_is_left_to_torch() -> None:
+    stack = random_stack(2, 32, 128)
+    stack.layer[1].get_submodule("attention.self.query").float()
+    assert not can_tile(stack)
 
 
 @pytest.mark.parametrize(
