@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import logging
 
+import torch
+
 logger = logging.getLogger(__name__)
 
-# (first, most). On a CPU figures from 2,048 to 16,384 are alike, and more lets sequences of different lengths fill the
-# kernel's groups better; on a GPU it depends on the model and the device.
+# (first, most). On two cores figures from 2,048 to 16,384 are alike, and more lets sequences of different lengths fill
+# the kernel's groups better; on a GPU it depends on the model and the device.
 _BOUNDS = {"cpu": (16384, 16384), "cuda": (16384, 262144)}
+_TOKENS_A_THREAD = 2048  # of a CPU: four of the kernel's groups
 _LEAST_GAIN = 1.03  # more tokens/s than with half as many
 
 
@@ -21,6 +24,8 @@ class TokenBudget:
     def __init__(self, device_type: str, *, most: int | None = None) -> None:
         """`most` is the user's bound; where nothing is measured, it is the budget."""
         first, bound = _BOUNDS.get(device_type, _BOUNDS["cpu"])
+        if device_type == "cpu":
+            first = bound = max(bound, _TOKENS_A_THREAD * torch.get_num_threads())
         self._most = most or bound
         self.tokens = min(first, self._most) if first < bound else self._most
         self._is_settled = self.tokens == self._most
