@@ -417,7 +417,7 @@ def _record(output: Storage, path: str) -> dict[str, Any]:
     try:
         with output.open_file(path) as file:
             return record_of(pq.ParquetFile(file))
-    except (pa.ArrowException, StorageNotFound):
+    except (pa.ArrowException, OSError, ValueError, TypeError, StorageNotFound):  # pyarrow has many words for damage
         return {}
 
 
