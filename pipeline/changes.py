@@ -53,11 +53,11 @@ def changes(output: Storage, progress: Progress, files: Collection[InputFile], *
     """
     found = _compare(output, progress, files, prune=prune)
     if found.pruned and not prune:
-        more = f" (as {len(found.pruned) - 1} others)" if len(found.pruned) > 1 else ""
         raise InputError(
-            f"{min(found.pruned)} is no longer in the input{more}, and its rows are in one part with those of a file "
-            "that has changed: they would go as that one is done again. Put it back, or run with --prune "
-            "(output.prune: true), which removes the rows of all files that are gone."
+            f"{min(found.pruned)} is no longer in the input, and its rows are in one part with those of a file that "
+            f"has changed: they would go as that one is done again. Files of which this is so: {len(found.pruned)}. "
+            "Put them back, or run with --prune (output.prune: true), which removes the rows of all files that are "
+            "gone."
         )
     return found
 

@@ -20,7 +20,7 @@ import yaml
 
 from pipeline.changes import changes
 from pipeline.engine import EMPTY_TEXT, NULL_TEXT
-from pipeline.errors import FileUnreadable, InputNotFound, ShardmillError, StorageNotFound
+from pipeline.errors import FileUnreadable, InputError, InputNotFound, ShardmillError, StorageNotFound
 from pipeline.leftovers import LEFTOVER_AGE_S
 from pipeline.listing import list_files
 from pipeline.options import InputOptions
@@ -211,8 +211,12 @@ def _check_news(check: Check, output: Storage, progress: Progress, source: _Sour
             why = str(error) if isinstance(error, ShardmillError) else f"{SPEC} is damaged"
             check.remark = f"the input cannot be listed: {why}".rstrip(".")
             return
-        changed = changes(output, progress, files)
         check.num_checked = len(files)
+        try:
+            changed = changes(output, progress, files)
+        except InputError as error:  # as a run would end
+            check.fail(str(error))
+            return
         for file in changed.to_plan:
             check.fail(f"{file.url}: new or changed since it was planned; the next run takes it in")
         if changed.num_gone:

@@ -109,6 +109,22 @@ def test_rows_of_a_file_that_is_gone_do_not_go_with_those_of_a_changed_one(model
     assert verify_output(Storage.open(spec.output.url)).passed
 
 
+def test_verify_tells_what_a_run_would_refuse(model: Path, tmp_path: Path) -> None:
+    """And all else that it has found."""
+    spec = pets(model, tmp_path, input={"unit_bytes": 1000})
+    go(spec)
+    (tmp_path / "3.txt").write_text("more cats\n")
+    go(spec)
+    for number in (0, 1):
+        (tmp_path / f"{number}.txt").unlink()
+    (tmp_path / "2.txt").write_text("one row now\n")
+    found = verify_output(Storage.open(spec.output.url))
+    assert (found.passed, found.num_compared, found.current.outcome) == (True, 1, "noted")
+    (problem,) = found.current.problems
+    assert "0.txt is no longer in the input" in problem
+    assert "Files of which this is so: 2." in problem
+
+
 def test_a_file_that_is_gone_and_has_no_rows_is_in_nobodys_way(model: Path, tmp_path: Path) -> None:
     spec = pets(model, tmp_path, input={"unit_bytes": 1000})
     go(spec, refuses=lambda name: RuntimeError("out of luck"))
