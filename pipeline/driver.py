@@ -134,14 +134,16 @@ class Driver:
     ) -> Generator[None, None, None]:
         """The same in steps, each as long as the pool waits for news."""
         gone_before = self._go_on_from_last_run(progress)
-        self._tidy(progress)
         self._survey(progress, changed, retry)
+        self._tidy(progress)
         num_todo = self.summary.num_units - self.summary.num_units_done_before - self._tally.num_left_out
         try:
-            writes = bool(num_todo) or changed.num_gone != gone_before or not self._storage.exists(folder.SUCCESS)
+            begins = bool(num_todo or progress.outdated)
+            if begins:  # at once: with the parts that are gone, their rows are no longer counted
+                folder.write_run(self._storage, self.summary)
+            writes = begins or changed.num_gone != gone_before or not self._storage.exists(folder.SUCCESS)
             if num_todo:
                 self._storage.remove(folder.SUCCESS)  # not whole until this run ends
-                folder.write_run(self._storage, self.summary)
                 todo = (unit for unit in all_units(self._storage, progress) if self._is_todo(unit, progress, retry))
                 yield from self._work(todo, num_todo, make_pool, stop)
                 yield from self._settle(progress, make_pool, stop, retry)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import fsspec
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
@@ -19,7 +20,7 @@ from models.roberta import RobertaConfig, RobertaForSequenceClassification, Robe
 from pipeline import output as folder
 from pipeline import plans
 from pipeline.decisions import Failure
-from pipeline.errors import FileChanged, FileUnreadable, OutputConflict, StorageError, WorkerError
+from pipeline.errors import FileChanged, FileUnreadable, InputError, OutputConflict, StorageError, WorkerError
 from pipeline.events import Event, RunSummary, UnitQuarantined, UnitRetried, UnitSplit, WorkerLost, WorkerReady
 from pipeline.lease import LEASE, LeaseRule
 from pipeline.ledger import MAX_LOST_WORKERS, RETRY_DELAY_S
@@ -227,6 +228,24 @@ def test_errors_of_rows_that_are_gone_are_held_against_no_limit(spec: JobSpec, t
     assert go(limited).num_job_errors == 2
 
 
+def test_errors_that_are_gone_stay_so_after_a_run_that_could_read_nothing(spec: JobSpec, tmp_path: Path) -> None:
+    job = spec.model_copy(update={"input": spec.input.model_copy(update={"url": (str(tmp_path / "*.parquet"),)})})
+    good = pa.table({"text": ["cats", "dogs"]})
+    for number in range(2):
+        pq.write_table(
+            pa.table({"text": pa.array([b"\xff\xff", b"dogs"]).view(pa.string())}), tmp_path / f"{number}.parquet"
+        )
+    assert go(job).num_job_errors == 2
+    pq.ParquetWriter(tmp_path / "0.parquet", good.schema).close()  # no rows
+    (tmp_path / "1.parquet").write_text("damaged")
+    with pytest.raises(InputError, match="none of the input files can be read"):
+        go(job)
+    for number in range(2):
+        pq.write_table(good, tmp_path / f"{number}.parquet")
+    end = go(job)
+    assert (end.exit_code, end.num_job_rows, end.num_job_errors) == (0, 4, 0)
+
+
 def test_errors_count_of_runs_whose_records_have_no_count_of_the_job(spec: JobSpec, tmp_path: Path) -> None:
     """As earlier versions wrote them."""
     go(spec, ScriptedPool(lambda worker, unit, attempt: done(worker, unit, num_errors=1)))
@@ -296,7 +315,7 @@ def test_another_job_is_refused_and_told_what_differs(spec: JobSpec) -> None:
 
 def test_an_unforeseen_error_is_told_without_its_message(caplog: pytest.LogCaptureFixture) -> None:
     secret = "text" + " of the corpus"
-    caplog.set_level(logging.DEBUG)
+    caplog.set_level(logging.DEBUG, logger="pipeline")
     with pytest.raises(ValueError, match=secret) as caught:
         int(secret)
     assert describe(caught.value).message.startswith("ValueError at test_run.py:")
