@@ -11,7 +11,7 @@ import torch
 
 from jobs.overrides import storage_options
 from jobs.registry import AnyTask
-from jobs.spec import JobSpec, parse_task
+from jobs.spec import JobSpec, parse_section, parse_task
 from pipeline.engine import Engine
 from pipeline.errors import SpecError
 from pipeline.events import OnEvent, RunSummary
@@ -109,7 +109,7 @@ def annotate(
         engine = Engine(loaded, tokenizer, chosen.bind(loaded.config, tokenizer, None))
     else:
         engine = load_engine(
-            ModelOptions(path=fspath(model), revision=revision, dtype=dtype),
+            parse_section(ModelOptions, "model", path=fspath(model), revision=revision, dtype=dtype),
             chosen,
             # All of this process's threads, as many as there were before.
             WorkerOptions(gpus=1 if torch.cuda.is_available() else 0, cpus=torch.get_num_threads()),

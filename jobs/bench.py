@@ -20,7 +20,7 @@ from jobs.demo.grammar import theme_grammars
 from jobs.demo.training import ENTITY_LABELS
 from jobs.preview import read_input
 from jobs.registry import AnyTask
-from jobs.spec import parse_task
+from jobs.spec import parse_section, parse_task
 from models import load_tokenizer
 from models.modeling import PreTrainedModel
 from models.registry import FAMILIES
@@ -62,12 +62,14 @@ def bench(
         seconds: how long each of the two runs takes, roughly.
 
     Raises:
-        As `pipeline.bench.measure`.
+        SpecError: `task` is unknown, or a URL holds a secret.
+        Others as `pipeline.bench.measure`.
     """
     chosen = parse_task({"type": task})
-    texts = (
-        (batch.texts for batch in read_input(InputOptions(url=tuple(urls), text=text_column))) if urls else english()
-    )
+    texts = english()
+    if urls:
+        source = parse_section(InputOptions, "input", url=tuple(urls), text=text_column)
+        texts = (batch.texts for batch in read_input(source))
     workers = WorkerOptions(
         gpus=float(torch.cuda.is_available()) if gpus is None else gpus, cpus=cpus or torch.get_num_threads()
     )
@@ -75,7 +77,7 @@ def bench(
         if model is None:
             on_step("making a model")
             write_base_model(Path(folder), chosen)
-        options = ModelOptions(path=model or folder, dtype=dtype)
+        options = parse_section(ModelOptions, "model", path=model or folder, dtype=dtype)
         return measure(options, chosen, workers, texts, seconds=seconds, on_step=on_step)
 
 

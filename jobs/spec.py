@@ -6,7 +6,7 @@ import json
 import os
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import yaml
 from pydantic import TypeAdapter, ValidationError, model_validator
@@ -165,6 +165,21 @@ def parse_task(values: Mapping[str, Any]) -> AnyTask:
         return _TASK.validate_python(dict(values))
     except ValidationError as error:
         raise SpecError(message(problems(error.errors(), _TASK.json_schema()), source="task")) from None
+
+
+Section = TypeVar("Section", bound=Options)
+
+
+def parse_section(kind: type[Section], name: str, **values: Any) -> Section:
+    """Another part of a spec alone.
+
+    Raises:
+        SpecError: as of `parse_task`.
+    """
+    try:
+        return kind(**values)
+    except ValidationError as error:  # without the cause, as above
+        raise SpecError(message(problems(error.errors(), kind.model_json_schema()), source=name)) from None
 
 
 class _UniqueKeyLoader(yaml.SafeLoader):

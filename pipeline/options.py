@@ -8,10 +8,16 @@ from __future__ import annotations
 import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import parse_qsl
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator
 
-_SIGNED = re.compile(r"[?&]((?:[\w-]+[-_])?(?:signature|sig|token))=", re.IGNORECASE)
+_HTTP_QUERY = re.compile(r"(?:^|::)https?://[^?]*\?(.*)", re.IGNORECASE | re.DOTALL)
+_SECRET = re.compile(
+    r"(?:.*[-_])?(?:sig|password|secret|api[-_]?key|access[-_]?key)|.*signature|key"
+    r"|(?!.*(?:page|next|continuation)[-_]?token$).*token",
+    re.IGNORECASE | re.DOTALL,
+)
 
 
 def _without_secret(url: str) -> str:
@@ -19,10 +25,12 @@ def _without_secret(url: str) -> str:
     # abfs://container@account is a place
     if re.match(r"[a-z0-9+]+://[^/@:]*:[^/@]*@|https?://[^/@]*@", url, re.IGNORECASE):
         raise ValueError("a URL may hold no user name or password: put them under `storage`, or into the environment")
-    if found := _SIGNED.search(url):
+    query = _HTTP_QUERY.search(url)  # elsewhere ? is a glob character
+    names = [name for name, _ in parse_qsl(query[1])] if query else []
+    if found := next(filter(_SECRET.fullmatch, names), None):
         raise ValueError(
-            f"a URL may hold no signature or token ({found[1]}): give the URL without it, and credentials under "
-            "`storage` or in the environment"
+            f"a URL may hold no signature, token or other secret ({found}): give the URL without it, and credentials "
+            "under `storage` or in the environment"
         )
     return url
 

@@ -84,3 +84,6 @@ def test_wrong_texts(model: Path, texts: Any, message: str) -> None:
 def test_wrong_task(model: Path) -> None:
     with pytest.raises(SpecError, match=r"task: type: expected one of classify, embed, ner, found \"nerr\""):
         annotate(["Ada"], model=model, task={"type": "nerr"})
+    with pytest.raises(SpecError, match="model: path: a URL may hold no signature") as refusal:
+        annotate(["Ada"], model="https://host/model?sig=hush", task=NER)
+    assert "hush" not in str(refusal.value)

@@ -118,6 +118,8 @@ def test_the_command_prints_every_figure(corpus: Path) -> None:
         (("--model", MODELS["ner"], "--input", "no-such-file.csv"), 4, "no-such-file.csv"),
         (("--task", "translate"), 2, "translate"),
         (("--seconds", "0"), 2, "--seconds"),
+        (("--model", MODELS["ner"], "--input", "https://host/x.csv?sig=hush"), 2, "input: url"),
+        (("--model", "https://host/model?sig=hush"), 2, "model: path"),
     ],
 )
 def test_mistakes(arguments: tuple[str, ...], exit_code: int, words: str) -> None:
@@ -125,6 +127,7 @@ def test_mistakes(arguments: tuple[str, ...], exit_code: int, words: str) -> Non
     assert result.exit_code == exit_code, result.output
     assert words in result.stderr
     assert "Traceback" not in result.stderr
+    assert "hush" not in result.stderr
 
 
 def test_the_model_that_is_made_is_of_base_size(tmp_path: Path) -> None:

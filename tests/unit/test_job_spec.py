@@ -226,11 +226,24 @@ class TestSecrets:
             "Signature=hush",
             "se=1&sig=hush",
             "access_token=hush",
+            "accesstoken=hush",
+            "access%5Ftoken=hush",
+            "api_key=hush",
+            "key=hush",
+            "a=b&client_secret=hush",
         ):
-            shown = problem(input={"url": f"https://host/in.parquet?{query}"})
-            assert "hush" not in shown
-            assert "a URL may hold no signature or token" in shown
-        assert JobSpec(**minimal(input={"url": "https://host/in.parquet?download=true&tokens=3"}))
+            for place in ("https://host/in.parquet", "zip://in.parquet::https://host/in.zip"):
+                shown = problem(input={"url": f"{place}?{query}"})
+                assert "hush" not in shown
+                assert "a URL may hold no signature, token or other secret" in shown
+        for url in (
+            "https://host/in.parquet?download=true&tokens=3&primary_key=2",
+            "https://host/in.parquet?page_token=3&nextPageToken=4&continuation-token=5",
+            "s3://bucket/part-?token=1",  # a glob
+            "/folder/part-?key=1",
+            "zip://part-?token=1::https://host/in.zip",
+        ):
+            assert JobSpec(**minimal(input={"url": url}))
         path = tmp_path / "job.yaml"
         path.write_text("input: {storage: {secret: 'hush-hush}}\n")
         with pytest.raises(SpecError) as caught:
