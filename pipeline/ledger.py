@@ -362,7 +362,8 @@ class Ledger:
         elif self._hung_loading >= MAX_HUNG_LOADING and not self._workers:
             message = (
                 f"{self._hung_loading} times in a row no worker has loaded the model in {self._load_s:g} s. See "
-                "whether their machines reach the place where it lies (model.path), or give them more time (limits.load_s)"
+                "whether their machines reach the place where it lies (model.path), or give them more time "
+                "(limits.load_s)"
             )
         elif self._lost_to_suspects >= MAX_LOST_TO_SUSPECTS:
             message = (
