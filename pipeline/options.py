@@ -23,7 +23,7 @@ _SECRET = re.compile(
 def _without_secret(url: str) -> str:
     """URLs are shown, and kept in plans and records: they may hold no secret."""
     # abfs://container@account is a place
-    if re.match(r"[a-z0-9+]+://[^/@:]*:[^/@]*@|https?://[^/@]*@", url, re.IGNORECASE):
+    if re.search(r"(?:^|::)(?:[a-z0-9+]+://[^/@:]*:[^/@]*@|https?://[^/@]*@)", url, re.IGNORECASE):
         raise ValueError("a URL may hold no user name or password: put them under `storage`, or into the environment")
     query = _HTTP_QUERY.search(url)  # elsewhere ? is a glob character
     names = [name for name, _ in parse_qsl(query[1])] if query else []

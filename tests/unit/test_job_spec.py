@@ -213,7 +213,7 @@ class TestSecrets:
     def test_not_in_messages(self, tmp_path: Path) -> None:
         assert "hush" not in problem(input={"url": "in", "storage": "hush-hush"})
         assert "hush" not in problem(input="s3://me:hush-hush@host/in")
-        for url in ("sftp://me:hush@host/in", "https://hush@host/in"):
+        for url in ("sftp://me:hush@host/in", "https://hush@host/in", "simplecache::https://me:hush@host/in"):
             shown = problem(input={"url": url})
             assert "hush" not in shown
             assert "put them under `storage`" in shown
