@@ -133,18 +133,16 @@ class Engine:
             begun = time.perf_counter()
             plan = plan_batches(encoding.cu_seqlens, self.budget.tokens)
             try:
-                batches = self._batches(encoding, plan)
-                parts = list(zip(*(self._compute(batch) for batch in batches), strict=True))
+                outputs = self._compute_all(encoding, plan)
             except (MemoryError, RuntimeError) as error:
                 if not _is_out_of_memory(error) or self.budget.tokens <= plan.seqlens[0]:
                     raise  # it is something else, or one text alone is too much
-                self.budget.lower(int(plan.seqlens[0]))
-                torch.cuda.empty_cache()
-                continue
-            place = plan.token_order if self.task.per_token else plan.order
-            outputs = tuple(_restore(torch.cat(tensors), place) for tensors in parts)
-            self.budget.record(encoding.num_tokens, time.perf_counter() - begun)
-            return outputs
+            else:
+                self.budget.record(encoding.num_tokens, time.perf_counter() - begun)
+                return outputs
+            # Not before: as long as the error was at hand, so was the memory of the pass that failed.
+            self.budget.lower(int(plan.seqlens[0]))
+            torch.cuda.empty_cache()
 
     def decode(self, window: Window, outputs: Outputs) -> Results:
         """Turns outputs into columns, and puts them in the places of the rows that they belong to."""
@@ -181,6 +179,11 @@ class Engine:
         if self.task.per_token:
             chosen = ranges(encoding.cu_seqlens[chosen], encoding.seqlens[chosen])
         return tuple(output[chosen] for output in outputs)
+
+    def _compute_all(self, encoding: FlatEncoding, plan: BatchPlan) -> Outputs:
+        parts = list(zip(*(self._compute(batch) for batch in self._batches(encoding, plan)), strict=True))
+        place = plan.token_order if self.task.per_token else plan.order
+        return tuple(_restore(torch.cat(tensors), place) for tensors in parts)
 
     def _compute(self, batch: TokenBatch) -> tuple[Tensor, ...]:
         self.num_batches += 1
