@@ -248,7 +248,15 @@ def _connect(workers: WorkerOptions) -> None:
     quiet = {"log_to_driver": False, "logging_level": logging.ERROR}
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # the coming default; without it Ray warns
     if os.environ.get("RAY_ADDRESS"):
-        ray.init(**quiet)
+        # Tries, of some 40 s each; by itself Ray makes 20, so a driver whose cluster dies now would sit for 14 minutes.
+        os.environ.setdefault("RAY_gcs_server_port_wait_time_s", "2")
+        try:
+            ray.init(**quiet)
+        except ConnectionError:
+            raise WorkerError(
+                f"no Ray cluster answers at RAY_ADDRESS={os.environ['RAY_ADDRESS']}. Start it, or correct the address; "
+                "then run the same job again."
+            ) from None
         return
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # a job on one machine calls nobody
     # "local": without it Ray would look for a cluster that somebody else started on this machine.

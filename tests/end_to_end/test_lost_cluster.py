@@ -1,4 +1,4 @@
-"""A driver whose cluster is gone ends with a message, and the next run goes on."""
+"""A driver whose cluster is gone, or was never there, ends with a message, and the next run goes on."""
 
 from __future__ import annotations
 
@@ -56,3 +56,20 @@ def test_a_driver_whose_cluster_is_gone_says_so_and_can_be_run_again(models: dic
     again = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S, check=False)
     assert again.returncode == 0, again.stderr
     assert pq.read_table(tmp_path / "out")["id"].to_pylist() == list(range(NUM_ROWS))
+
+
+def test_a_cluster_that_does_not_answer_is_named(models: dict[str, Path], tmp_path: Path) -> None:
+    (tmp_path / "texts.txt").write_text("one text\n")
+    nowhere = {"RAY_ADDRESS": "127.0.0.1:1", "RAY_gcs_server_port_wait_time_s": "1"}  # one try
+    arguments = ["--model", str(models["classify"]), "--input", str(tmp_path), "--output", str(tmp_path / "out")]
+    ended = subprocess.run(
+        [sys.executable, "-c", COMMAND, "classify", *arguments],
+        env=os.environ | nowhere,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_S,
+        check=False,
+    )
+    assert ended.returncode == 1, ended.stderr
+    assert "error: no Ray cluster answers at RAY_ADDRESS=127.0.0.1:1. Start it, or correct the address" in ended.stderr
+    assert "Traceback" not in ended.stderr
