@@ -4,7 +4,7 @@
     python tests/bench/forward_speed.py --families roberta roformer rocbert --batches 4 --rounds 5
 
 Base-size models with random weights, bfloat16, packed batches of log-normal lengths (median about 60 words, cut at 512
-tokens). All paths take each batch in turn with a large product before it, so that what else runs on the machine meets
+tokens). All paths take each batch in turn with large products before it, so that what else runs on the machine meets
 all alike; the best time of each counts, and beside it the median. Accuracy is that of each token's last hidden state,
 against float32.
 """
@@ -32,6 +32,7 @@ from models.roberta import RobertaConfig, RobertaModel
 from models.rocbert import RoCBertConfig, RoCBertModel
 from models.roformer import RoFormerConfig, RoFormerModel
 from pipeline.batching import plan_batches
+from pipeline.ceiling import matmul_rate
 from pipeline.sizing import flops_per_token
 
 FAMILIES: dict[str, tuple[Any, Any]] = {
@@ -41,6 +42,7 @@ FAMILIES: dict[str, tuple[Any, Any]] = {
 }
 TOKENS_PER_WORD = 1.3
 NUM_LABELS = 16
+CEILING_S = 0.1  # before each batch
 
 
 def model_of(family: str) -> EncoderModel:
@@ -77,24 +79,6 @@ def timed(function: Callable[[], object]) -> float:
     return time.perf_counter() - begun
 
 
-class Ceiling:
-    """The best of several large products, one each time that it is asked."""
-
-    def __init__(self) -> None:
-        self.rates: list[float] = []
-        self.products = [
-            (torch.randn(m, k).bfloat16(), torch.randn(n, k).bfloat16(), torch.empty(m, n).bfloat16())
-            for m, k, n in ((2048, 2048, 2048), (4096, 768, 3072), (4096, 3072, 768))
-        ]
-
-    def measure(self) -> None:
-        rate = 0.0
-        for left, right, out in self.products:
-            seconds = timed(lambda left=left, right=right, out=out: torch.mm(left, right.T, out=out))  # type: ignore[misc]
-            rate = max(rate, 2.0 * left.shape[0] * left.shape[1] * right.shape[0] / seconds)
-        self.rates.append(rate)
-
-
 @torch.inference_mode()
 def accuracy(model: EncoderModel, fast: EncoderModel, batch: TokenBatch) -> tuple[float, float]:
     """The least cosine of a token, and the share of tokens that a random linear head gives the same label."""
@@ -119,21 +103,19 @@ def main() -> None:
     batches = batches_of(arguments.rows, arguments.token_budget, arguments.batches)
     models = {family: model_of(family) for family in arguments.families}
     paths = {(family, name): path for family, model in models.items() for name, path in paths_of(model).items()}
-    ceiling = Ceiling()
-    ceiling.measure()
-    ceiling.rates.clear()  # the first products choose their kernels
+    rates: list[float] = []
     times: dict[tuple[str, str], list[list[float]]] = {key: [[] for _ in batches] for key in paths}
     for path in paths.values():
         path.forward_packed(batches[0])
     for _ in range(arguments.rounds):
         for index, batch in enumerate(batches):
-            ceiling.measure()
+            rates.append(matmul_rate(torch.device("cpu"), torch.bfloat16, seconds=CEILING_S))
             for key, path in paths.items():
                 times[key][index].append(timed(lambda path=path, batch=batch: path.forward_packed(batch)))  # type: ignore[misc]
 
     tokens = sum(batch.num_tokens for batch in batches)
     flops = flops_per_token(next(iter(models.values())).config)
-    best, middle = max(ceiling.rates), statistics.median(ceiling.rates)
+    best, middle = max(rates), statistics.median(rates)
     print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, {tokens:,} tokens in {len(batches)} batches")
     print(f"ceiling: best {best / 1e12:.2f} TFLOP/s = {best / flops:,.0f} tokens/s, median {middle / 1e12:.2f} TFLOP/s")
     print(f"{'family':10} {'path, bfloat16':26} {'tokens/s':>9} {'share':>7} {'median':>9} {'share':>7}")
