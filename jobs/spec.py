@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
@@ -39,12 +40,8 @@ class JobSpec(Options):
     limits: LimitOptions = LimitOptions()
 
     def __init__(self, **values: Any) -> None:
-        try:
+        with _in_words(_UNNAMED, type(self).model_json_schema):
             super().__init__(**values)
-        except ValidationError as error:
-            # Without the cause: pydantic's message quotes the values, secrets among them.
-            lines = problems(error.errors(), type(self).model_json_schema())
-            raise SpecError(message(lines, source=_UNNAMED)) from None
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any], overrides: Iterable[str] = ()) -> Self:
@@ -161,10 +158,8 @@ def parse_task(values: Mapping[str, Any]) -> AnyTask:
     Raises:
         SpecError: names every key that is missing, unknown or has a wrong value.
     """
-    try:
+    with _in_words("task", _TASK.json_schema):
         return _TASK.validate_python(dict(values))
-    except ValidationError as error:
-        raise SpecError(message(problems(error.errors(), _TASK.json_schema()), source="task")) from None
 
 
 Section = TypeVar("Section", bound=Options)
@@ -176,10 +171,18 @@ def parse_section(kind: type[Section], name: str, **values: Any) -> Section:
     Raises:
         SpecError: as of `parse_task`.
     """
-    try:
+    with _in_words(name, kind.model_json_schema):
         return kind(**values)
-    except ValidationError as error:  # without the cause, as above
-        raise SpecError(message(problems(error.errors(), kind.model_json_schema()), source=name)) from None
+
+
+@contextmanager
+def _in_words(source: str, schema: Callable[[], Mapping[str, Any]]) -> Iterator[None]:
+    """Says what pydantic finds wrong with `source` in a `SpecError`; the JSON schema is made only then."""
+    try:
+        yield
+    except ValidationError as error:
+        # Without the cause: pydantic's message quotes the values, secrets among them.
+        raise SpecError(message(problems(error.errors(), schema()), source=source)) from None
 
 
 class _UniqueKeyLoader(yaml.SafeLoader):
