@@ -28,9 +28,7 @@ from pipeline.units import Unit
 
 RETRY_DELAY_S = 1.0  # before the second try; doubles with each further one
 STALL_S = 600.0  # without a step or a word, with units in hand: a worker hangs
-LOAD_S = (
-    1800.0  # without being ready, since the first word of its process: it hangs too; a model may come from far away
-)
+LOAD_S = 1800.0  # without being ready, since its process's first word: it hangs too (the model may come from far away)
 LOOK_S = 1.0  # between looks for workers that hang
 SLEPT_S = 30.0  # between two looks: it was us who did not look (a laptop that slept), so nobody was silent
 
