@@ -251,7 +251,7 @@ def bench_report(found: BenchResult, *, model: str | None, task: str) -> Rendera
     lowest = f", {short(min(found.matmul_rates) / 1e12)} at the worst of {len(found.matmul_rates)} times"
     facts.add_row("ceiling", f"{short(found.ceiling / 1e12)} TFLOP/s", f"of matrix multiplies in this run{lowest}")
     facts.add_row("a token", f"{short(found.flops_per_token / 1e6)} MFLOP", f"attention comes on top: {attention:.1%}")
-    facts.add_row("padding", "0%", "no text is filled up to another: they are packed end to end")
+    facts.add_row("padding", "0%", "texts are packed end to end; what fills a kernel's tiles is not counted")
     facts.add_row("memory", size(found.peak_memory_bytes), "of this process at most")
     if found.peak_device_bytes:
         facts.add_row("", size(found.peak_device_bytes), "of the device at most")
