@@ -16,7 +16,6 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
 from pathlib import Path
 
 import torch
@@ -32,24 +31,7 @@ _FLAGS = (
     "-O3 -std=c++17 -shared -fPIC -fopenmp -mfma -mavx512f -mavx512bw -mavx512vl -mavx512bf16 -mamx-tile -mamx-bf16"
 )
 _COMPILE_S = 120.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LayerWeights:
-    """One block's weights as the kernel reads them; the order is that of `Layer` in encoder.cpp."""
-
-    query_key_value: Tensor  # a head's queries, keys and values side by side
-    query_key_value_bias: Tensor
-    attention_output: Tensor
-    attention_output_bias: Tensor
-    attention_norm_weight: Tensor
-    attention_norm_bias: Tensor
-    widen: Tensor
-    widen_bias: Tensor
-    narrow: Tensor
-    narrow_bias: Tensor
-    norm_weight: Tensor
-    norm_bias: Tensor
+_TENSORS_A_LAYER = 12  # which `Layer` in encoder.cpp points to
 
 
 class _Shape(ctypes.Structure):
@@ -85,9 +67,10 @@ class EncoderKernel:
         self,
         states: Tensor,
         cu_seqlens: Tensor,
-        layers: Sequence[LayerWeights],
+        layers: Sequence[tuple[Tensor, ...]],
         *,
         num_heads: int,
+        intermediate_size: int,
         epsilon: float,
         causal: bool,
         rotation: tuple[Tensor, Tensor] | None = None,
@@ -98,11 +81,13 @@ class EncoderKernel:
         Args:
             states: [T, H] bfloat16.
             cu_seqlens: [N + 1] int32.
+            layers: Each the 12 tensors of `Layer` in encoder.cpp, in its order: linear layers as `lay_out` gives them,
+                norms in float32.
             epsilon: Of the norms.
             rotation: Sine and cosine, each broadcasts to [T, 1, D / 2].
 
         Raises:
-            ValueError: states or boundaries are not what the kernel takes, which would read beyond them.
+            ValueError: states, boundaries or weights are not what the kernel takes, which would read beyond them.
             MemoryError: there is none left.
         """
         if states.dtype != torch.bfloat16 or states.device.type != "cpu":
@@ -110,12 +95,15 @@ class EncoderKernel:
         cu_seqlens = cu_seqlens.to(torch.int32).contiguous()
         if int(cu_seqlens[0]) != 0 or int(cu_seqlens[-1]) != len(states) or bool((cu_seqlens.diff() < 0).any()):
             raise ValueError(f"expected boundaries of sequences from 0 to {len(states)}, found other ones")
+        for layer in layers:
+            if len(layer) != _TENSORS_A_LAYER:
+                raise ValueError(f"expected {_TENSORS_A_LAYER} tensors of a layer, found {len(layer)}")
         states = states.contiguous()
         out = torch.empty_like(states)
         if not len(states):
             return out
-        pointers = [tensor.data_ptr() for layer in layers for tensor in _tensors(layer)]
-        shape = _Shape(len(layers), num_heads, states.shape[1] // num_heads, layers[0].widen_bias.shape[0], epsilon)
+        pointers = [tensor.data_ptr() for layer in layers for tensor in layer]
+        shape = _Shape(len(layers), num_heads, states.shape[1] // num_heads, intermediate_size, epsilon)
         batch = _Batch(cu_seqlens.data_ptr(), len(cu_seqlens) - 1, causal=causal)
         if rotation is not None:
             sine, cosine = (part.expand(len(states), 1, -1).float().contiguous() for part in rotation)
@@ -184,7 +172,3 @@ def _library() -> Path:
         made.replace(library)  # whole or not at all: other workers look for it too
     logger.info("compiled %s in %.1f s, kept in %s", SOURCE.name, time.perf_counter() - begun, folder)
     return library
-
-
-def _tensors(layer: LayerWeights) -> list[Tensor]:
-    return [getattr(layer, field.name) for field in fields(layer)]

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from models.activations import Activation
-from models.kernels import EncoderKernel, LayerWeights, lay_out
+from models.kernels import EncoderKernel, lay_out
 from models.layers.attention import Attention
 from models.layers.block import Block, BlockStack, StackOutput
 from models.layers.layout import Layout, PackedLayout
@@ -32,6 +32,7 @@ class TiledStack(nn.Module):
         self.num_heads = stack.num_heads
         blocks = [block for block in stack.layer if isinstance(block, Block)]
         self.weights = [_weights(block) for block in blocks]
+        self.intermediate_size = blocks[0].intermediate.dense.out_features
         self.epsilon = blocks[0].output.LayerNorm.eps
         stack.layer = nn.ModuleList()  # so that the weights are there once
         self.stack = stack
@@ -68,13 +69,14 @@ class TiledStack(nn.Module):
         return StackOutput(last_hidden_state=hidden_states[-1], hidden_states=tuple(hidden_states))
 
     def _encode(
-        self, states: Tensor, layout: PackedLayout, rotation: Rotation | None, weights: list[LayerWeights]
+        self, states: Tensor, layout: PackedLayout, rotation: Rotation | None, weights: list[tuple[Tensor, ...]]
     ) -> Tensor:
         return self.kernel.encode(
             states,
             layout.cu_seqlens,
             weights,
             num_heads=self.num_heads,
+            intermediate_size=self.intermediate_size,
             epsilon=self.epsilon,
             causal=layout.causal,
             rotation=None if rotation is None else (rotation.sine, rotation.cosine),
@@ -113,24 +115,18 @@ def _by_head(attention: Attention) -> nn.Linear:
     return joined
 
 
-def _weights(block: Block) -> LayerWeights:
-    attention = block.attention.self
-    query_key_value, query_key_value_bias = lay_out(_by_head(attention))
-    attention_output, attention_output_bias = lay_out(block.attention.output.dense)
-    widen, widen_bias = lay_out(block.intermediate.dense)
-    narrow, narrow_bias = lay_out(block.output.dense)
-    attention_norm, norm = block.attention.output.LayerNorm, block.output.LayerNorm
-    return LayerWeights(
-        query_key_value=query_key_value,
-        query_key_value_bias=query_key_value_bias,
-        attention_output=attention_output,
-        attention_output_bias=attention_output_bias,
-        attention_norm_weight=attention_norm.weight.detach().float(),
-        attention_norm_bias=attention_norm.bias.detach().float(),
-        widen=widen,
-        widen_bias=widen_bias,
-        narrow=narrow,
-        narrow_bias=narrow_bias,
-        norm_weight=norm.weight.detach().float(),
-        norm_bias=norm.bias.detach().float(),
+def _weights(block: Block) -> tuple[Tensor, ...]:
+    """A block's weights in the order in which the kernel takes them (`Layer` in encoder.cpp)."""
+    return (
+        *lay_out(_by_head(block.attention.self)),
+        *lay_out(block.attention.output.dense),
+        *_norm(block.attention.output.LayerNorm),
+        *lay_out(block.intermediate.dense),
+        *lay_out(block.output.dense),
+        *_norm(block.output.LayerNorm),
     )
+
+
+def _norm(layer: nn.LayerNorm) -> tuple[Tensor, Tensor]:
+    """A norm's weight and bias in float32."""
+    return layer.weight.detach().float(), layer.bias.detach().float()

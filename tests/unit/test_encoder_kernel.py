@@ -178,7 +178,14 @@ def test_what_it_would_read_beyond_is_refused(kernel: EncoderKernel) -> None:
             last(stack, states, layout_of(lengths))
     with pytest.raises(ValueError, match=r"found torch.float32"):
         last(stack, states.float(), layout_of([8]))
-    assert len(last(stack, states[:0], layout_of([0]))) == 0
+    stack.weights = [weights[:-1] for weights in stack.weights]
+    with pytest.raises(ValueError, match="expected 12 tensors of a layer, found 11"):
+        last(stack, states, layout_of([8]))
+
+
+def test_no_tokens(kernel: EncoderKernel) -> None:
+    stack = tiled(random_stack(2, 32, 128), kernel)
+    assert len(last(stack, random_states(0, 64), layout_of([0]))) == 0
 
 
 def test_a_stack_of_several_dtypes_is_left_to_torch() -> None:
