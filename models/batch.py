@@ -44,13 +44,11 @@ class TokenBatch:
         boundaries = torch.zeros(len(seqlens) + 1, dtype=torch.int32)
         torch.cumsum(torch.tensor(seqlens, dtype=torch.int32), 0, out=boundaries[1:])
         return cls(
-            input_ids=input_ids.to(device, torch.int64, non_blocking=True),
-            cu_seqlens=boundaries.to(device, non_blocking=True),
+            input_ids=_send(input_ids, device).long(),
+            cu_seqlens=_send(boundaries, device),
             seqlens=tuple(seqlens),
-            token_type_ids=None
-            if token_type_ids is None
-            else token_type_ids.to(device, torch.int64, non_blocking=True),
-            extras={k: v.to(device, torch.int64, non_blocking=True) for k, v in (extras or {}).items()},
+            token_type_ids=None if token_type_ids is None else _send(token_type_ids, device).long(),
+            extras={name: _send(ids, device).long() for name, ids in (extras or {}).items()},
         )
 
     @property
@@ -64,3 +62,10 @@ class TokenBatch:
     @property
     def max_seqlen(self) -> int:
         return max(self.seqlens)
+
+
+def _send(values: Tensor, device: torch.device | str) -> Tensor:
+    """Copies to the device; to a GPU from pinned memory, because from other memory the host would wait for it."""
+    if torch.device(device).type == "cuda" and values.device.type == "cpu":
+        values = values.pin_memory()
+    return values.to(device, non_blocking=True)

@@ -8,6 +8,8 @@ from statistics import median
 import torch
 from torch import Tensor
 
+from pipeline.device import synchronize
+
 # (m, k, n) of products [m, k] @ [k, n]: cubes, and those that an encoder's feed-forward block makes of many tokens.
 _SHAPES = {
     "cpu": ((2048, 2048, 2048), (4096, 768, 3072), (4096, 3072, 768)),
@@ -46,9 +48,3 @@ def _timed(left: Tensor, right: Tensor, product: Tensor) -> float:
     torch.mm(left, right, out=product)
     synchronize(left.device)
     return time.perf_counter() - begun
-
-
-def synchronize(device: torch.device) -> None:
-    """Waits for what was sent to the device."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)

@@ -6,7 +6,6 @@ Legend: R rows in a window, M different texts in them, N token sequences (window
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -21,6 +20,7 @@ from torch import Tensor
 from models.batch import TokenBatch
 from models.tokenization.flat import FlatEncoding
 from pipeline.batching import BatchPlan, plan_batches, ranges
+from pipeline.device import Moment, to_host
 from pipeline.task import BoundTask
 from pipeline.token_budget import TokenBudget
 
@@ -51,6 +51,23 @@ class Window:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Launched:
+    """A window that was sent through the model; a GPU may still be at it."""
+
+    num_tokens: int
+    token_budget: int  # of its passes
+    begun: Moment
+    ended: Moment
+    outputs: tuple[Tensor, ...]  # on the host once `ended` has come, in the order of the batches
+    place: npt.NDArray[np.int64]  # where each of their rows belongs
+
+    @property
+    def seconds(self) -> float:
+        """How long the device took. `ended` has come."""
+        return self.ended.since(self.begun)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Results:
     """A window's result columns, in the order of its rows."""
 
@@ -64,7 +81,7 @@ class Results:
 class Engine:
     """A model, its tokenizer and its task.
 
-    `encode` and `decode` may run in other threads than `forward`; `forward` belongs to one thread.
+    `encode`, `launch`, and `collect` with `decode` may run in a thread each, `launch` a few windows ahead of `collect`.
     """
 
     def __init__(self, model: Any, tokenizer: Any, task: BoundTask, *, token_budget: int | None = None) -> None:
@@ -120,29 +137,34 @@ class Engine:
             num_empty=num_empty,
         )
 
-    @torch.inference_mode()
     def forward(self, window: Window) -> Outputs:
-        """Runs the model over a window, batch by batch; outputs are in the order of the window's encoding.
+        """Runs the model over a window; outputs are in the order of the window's encoding."""
+        return self.collect(self.launch(window))
+
+    @torch.inference_mode()
+    def launch(self, window: Window) -> Launched:
+        """Sends a window through the model, batch by batch. A GPU goes on with it by itself; a CPU is done then.
 
         Should the device run out of memory, the token budget is lowered for good and the window begun again.
         """
         encoding = window.encoding
-        if encoding.num_sequences == 0:
-            return ()
         while True:
-            begun = time.perf_counter()
-            plan = plan_batches(encoding.cu_seqlens, self.budget.tokens)
+            token_budget = self.budget.tokens
+            plan = plan_batches(encoding.cu_seqlens, token_budget)
             try:
-                outputs = self._compute_all(encoding, plan)
+                return self._launch(encoding, plan, token_budget)
             except (MemoryError, RuntimeError) as error:
-                if not _is_out_of_memory(error) or self.budget.tokens <= plan.seqlens[0]:
+                if not _is_out_of_memory(error) or token_budget <= plan.seqlens[0]:
                     raise  # it is something else, or one text alone is too much
-            else:
-                self.budget.record(encoding.num_tokens, time.perf_counter() - begun)
-                return outputs
             # Not before: as long as the error was at hand, so was the memory of the pass that failed.
             self.budget.lower(int(plan.seqlens[0]))
             torch.cuda.empty_cache()
+
+    def collect(self, launched: Launched) -> Outputs:
+        """Waits for a launched window; its outputs, in the order of the window's encoding."""
+        launched.ended.wait()
+        self.budget.record(launched.num_tokens, launched.seconds, token_budget=launched.token_budget)
+        return tuple(_restore(output.numpy(), launched.place) for output in launched.outputs)
 
     def decode(self, window: Window, outputs: Outputs) -> Results:
         """Turns outputs into columns, and puts them in the places of the rows that they belong to."""
@@ -180,20 +202,30 @@ class Engine:
             chosen = ranges(encoding.cu_seqlens[chosen], encoding.seqlens[chosen])
         return tuple(output[chosen] for output in outputs)
 
-    def _compute_all(self, encoding: FlatEncoding, plan: BatchPlan) -> Outputs:
-        parts = list(zip(*(self._compute(batch) for batch in self._batches(encoding, plan)), strict=True))
-        place = plan.token_order if self.task.per_token else plan.order
-        return tuple(_restore(torch.cat(tensors), place) for tensors in parts)
+    def _launch(self, encoding: FlatEncoding, plan: BatchPlan, token_budget: int) -> Launched:
+        batches = self._batches(encoding, plan)
+        begun = Moment(self.device)
+        parts = zip(*(self._compute(batch) for batch in batches), strict=True)
+        return Launched(
+            num_tokens=encoding.num_tokens,
+            token_budget=token_budget,
+            begun=begun,
+            outputs=tuple(to_host(torch.cat(tensors)) for tensors in parts),
+            ended=Moment(self.device),
+            place=plan.token_order if self.task.per_token else plan.order,
+        )
 
     def _compute(self, batch: TokenBatch) -> tuple[Tensor, ...]:
         self.num_batches += 1
         return self.task.forward(self.model, batch)
 
     def _batches(self, encoding: FlatEncoding, plan: BatchPlan) -> Sequence[TokenBatch]:
-        ids = self._on_host(encoding.input_ids[plan.token_order])
-        types = encoding.token_type_ids
-        token_types = None if types is None else self._on_host(types[plan.token_order])
-        extras = {name: self._on_host(values[plan.token_order]) for name, values in encoding.extras.items()}
+        def gather(values: npt.NDArray[np.integer[Any]]) -> Tensor:
+            return torch.from_numpy(values[plan.token_order])
+
+        ids = gather(encoding.input_ids)
+        token_types = None if encoding.token_type_ids is None else gather(encoding.token_type_ids)
+        extras = {name: gather(values) for name, values in encoding.extras.items()}
         return [
             TokenBatch.from_flat(
                 ids[tokens],
@@ -204,11 +236,6 @@ class Engine:
             )
             for sequences, tokens in plan.batches()
         ]
-
-    def _on_host(self, values: npt.NDArray[np.integer[Any]]) -> Tensor:
-        """In memory from which a GPU copies while it and the host go on."""
-        tensor = torch.from_numpy(values)
-        return tensor.pin_memory() if self.device.type == "cuda" else tensor
 
     def _not_finite(self, encoding: FlatEncoding, outputs: Outputs) -> set[int]:
         """Texts with NaN or infinity anywhere in their outputs."""
@@ -242,10 +269,8 @@ def _is_out_of_memory(error: Exception) -> bool:
     return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "DefaultCPUAllocator" in str(error)
 
 
-def _restore(sorted_output: Tensor, place: npt.NDArray[np.int64]) -> npt.NDArray[np.generic]:
-    """Puts rows that are in batch order back into the window's order, on the host."""
-    # numpy has no bfloat16
-    values = (sorted_output.float() if sorted_output.dtype == torch.bfloat16 else sorted_output).cpu().numpy()
+def _restore(values: npt.NDArray[np.generic], place: npt.NDArray[np.int64]) -> npt.NDArray[np.generic]:
+    """Puts rows that are in batch order back into the window's order."""
     restored = np.empty_like(values)
     restored[place] = values
     return restored

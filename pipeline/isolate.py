@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from models.errors import ModelError
-from pipeline.engine import Engine, Outputs, Results, Window
+from pipeline.engine import Engine, Launched, Outputs, Results, Window
 from pipeline.errors import DeviceLost, ShardmillError
 from pipeline.reader import RawBatch
 
@@ -35,19 +35,32 @@ def encode(engine: Engine, batch: RawBatch) -> tuple[RawBatch, Window]:
     return _without_bad_rows(batch, "tokenize", lambda rows: _encode(engine, rows))
 
 
-def forward(engine: Engine, batch: RawBatch, window: Window) -> tuple[RawBatch, Window, Outputs]:
-    """Runs the model over a window; gives it back with the rows marked that made this fail.
+def launch(engine: Engine, batch: RawBatch, window: Window) -> tuple[RawBatch, Window, Launched]:
+    """Sends a window through the model; gives it back with the rows marked that made this fail.
 
     Raises:
         DeviceLost: the process can use the device no more.
     """
 
-    def attempt(rows: RawBatch) -> tuple[Window, Outputs]:
+    def attempt(rows: RawBatch) -> tuple[Window, Launched]:
         rest = window if rows is batch else _encode(engine, rows)
-        return rest, engine.forward(rest)
+        return rest, engine.launch(rest)
 
-    marked, (rest, outputs) = _without_bad_rows(batch, "forward", attempt)
-    return marked, rest, outputs
+    marked, (rest, launched) = _without_bad_rows(batch, "forward", attempt)
+    return marked, rest, launched
+
+
+def collect(engine: Engine, launched: Launched) -> Outputs:
+    """Waits for a launched window's outputs. What a GPU could not do shows here.
+
+    Raises:
+        DeviceLost: the process can use the device no more.
+    """
+    try:
+        return engine.collect(launched)
+    except RuntimeError as error:
+        _raise_unless_of_a_row(error)
+        raise
 
 
 def decode(engine: Engine, batch: RawBatch, window: Window, outputs: Outputs) -> Results:

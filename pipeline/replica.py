@@ -3,7 +3,8 @@
     submit ─▶ read ─▶ tokenize ─▶ forward ─▶ write ─▶ commit
 
 Every stage is a thread with a bounded queue before it: while one window is on the device the next is read and
-tokenized and the last is decoded and written. Memory holds a few windows, whatever the size of a unit.
+tokenized and the last is decoded and written. A GPU is sent a window or two ahead of the one that it is at, so that it
+never waits for the host. Memory holds a few windows, whatever the size of a unit.
 Rows that make a stage fail are found and marked (see `pipeline.isolate`); what else goes wrong ends the unit.
 """
 
@@ -22,7 +23,8 @@ from typing import Any
 import pyarrow as pa
 
 from pipeline import isolate
-from pipeline.engine import Engine, Outputs, Results, Window
+from pipeline.device import Moment
+from pipeline.engine import Engine, Launched, Results, Window
 from pipeline.errors import CommitConflict, HandedBack, WorkerError
 from pipeline.options import InputOptions, OutputOptions
 from pipeline.reader import RawBatch, read_unit
@@ -97,7 +99,7 @@ class Replica:
         self._staging = StagingFolder()
         self._closed = self._leaving = False
         self._in_hand: set[_Work] = set()
-        self._idle_since = time.perf_counter()  # of the device; the forward thread's
+        self._idle_since: Moment | None = None  # the device, once it has been given something to do
         self._steps = dict.fromkeys(("read", "tokenize", "forward", "write"), 0)  # each counted by its own thread
         self._to_read: queue.Queue[Any] = queue.Queue()
         self._to_tokenize: queue.Queue[Any] = queue.Queue(_QUEUED_WINDOWS)
@@ -121,6 +123,7 @@ class Replica:
         """Queues a unit; the future gives its report once its part is committed, or the error that ended it."""
         if self._closed:
             raise WorkerError("the replica is closed")
+        self._idle_since = self._idle_since or Moment(self._engine.device)
         work = _Work(unit=unit, future=Future())
         self._in_hand.add(work)
         work.future.add_done_callback(lambda _: self._in_hand.discard(work))
@@ -223,18 +226,13 @@ class Replica:
         with work.timed("tokenize"):
             return isolate.encode(self._engine, batch)
 
-    def _forward(self, work: _Work, item: tuple[RawBatch, Window] | None) -> tuple[RawBatch, Window, Outputs] | None:
+    def _forward(self, work: _Work, item: tuple[RawBatch, Window] | None) -> tuple[RawBatch, Window, Launched] | None:
         if item is None:
             return _END
         work.begun = True
-        work.took("wait", time.perf_counter() - self._idle_since)
-        try:
-            with work.timed("forward"):
-                return isolate.forward(self._engine, *item)
-        finally:
-            self._idle_since = time.perf_counter()
+        return isolate.launch(self._engine, *item)
 
-    def _write(self, work: _Work, item: tuple[RawBatch, Window, Outputs] | None) -> None:
+    def _write(self, work: _Work, item: tuple[RawBatch, Window, Launched] | None) -> None:
         if work.writer is None:
             work.writer = PartWriter(self._schema, self._staging.make(), compression=self._options.compression)
         if item is None:
@@ -242,7 +240,11 @@ class Replica:
             with suppress(InvalidStateError):  # it was handed back a moment too late: the commit counts all the same
                 work.future.set_result(report)
             return
-        batch, window, outputs = item
+        batch, window, launched = item
+        outputs = isolate.collect(self._engine, launched)
+        work.took("wait", launched.begun.since(self._idle_since or launched.begun))
+        work.took("forward", launched.seconds)
+        self._idle_since = launched.ended
         with work.timed("decode"):
             results = isolate.decode(self._engine, batch, window, outputs)
             self._count(work, results)

@@ -32,12 +32,13 @@ class TokenBudget:
         self._is_warm = False
         self._best_rate = 0.0
 
-    def record(self, num_tokens: int, seconds: float) -> None:
-        """Notes how long a window took.
+    def record(self, num_tokens: int, seconds: float, *, token_budget: int) -> None:
+        """Notes how long a window took that was cut by `token_budget`.
 
-        The first one is left out, since in it kernels are chosen; so are windows that are smaller than one pass.
+        The first one is left out, since in it kernels are chosen; so are windows that are smaller than one pass, and
+        those that were on their way already when the budget changed.
         """
-        if self._is_settled or num_tokens < self.tokens:
+        if self._is_settled or token_budget != self.tokens or num_tokens < self.tokens:
             return
         if not self._is_warm:
             self._is_warm = True

@@ -50,7 +50,9 @@ class FussyTask(SumTask):
 def annotate(task: SumTask, tokenizer: NumberTokenizer, batch: RawBatch) -> list[dict[str, Any]]:
     engine = Engine(nn.Linear(1, 1), tokenizer, task, token_budget=16)
     marked, window = isolate.encode(engine, batch)
-    rows: list[dict[str, Any]] = isolate.decode(engine, *isolate.forward(engine, marked, window)).columns.to_pylist()
+    marked, window, launched = isolate.launch(engine, marked, window)
+    outputs = isolate.collect(engine, launched)
+    rows: list[dict[str, Any]] = isolate.decode(engine, marked, window, outputs).columns.to_pylist()
     return rows
 
 

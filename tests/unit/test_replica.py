@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline.errors import FileUnreadable, HandedBack, WorkerError
+from pipeline.errors import DeviceLost, FileUnreadable, HandedBack, WorkerError
 from pipeline.options import InputOptions, OutputOptions
 from pipeline.output import METADATA_KEY
 from pipeline.planner import input_schema, list_files, plan_units
@@ -125,6 +125,30 @@ def test_stages_overlap_across_units(start: Start, units: list[Unit]) -> None:
     replica = start(LengthEngine(on_encode=on_encode, on_forward=on_forward))
     for future in [replica.submit(unit) for unit in units[:2]]:
         future.result(timeout=20)
+
+
+def test_a_device_is_sent_the_next_window_before_it_has_done_the_last(start: Start, units: list[Unit]) -> None:
+    second_is_sent = threading.Event()
+
+    def on_forward(texts: pa.Array) -> None:
+        if texts[0].as_py() == "file 0 " + "x" * 10:
+            second_is_sent.set()
+
+    def on_collect(texts: pa.Array) -> None:
+        if texts[0].as_py() == "file 0 ":
+            assert second_is_sent.wait(10)
+
+    replica = start(LengthEngine(on_forward=on_forward, on_collect=on_collect))
+    for future in [replica.submit(unit) for unit in units[:2]]:
+        assert future.result(timeout=20).num_rows == 10
+
+
+def test_a_device_that_is_lost_while_it_works_ends_the_unit_as_such(start: Start, units: list[Unit]) -> None:
+    def on_collect(texts: pa.Array) -> None:
+        raise RuntimeError("CUDA error: an illegal memory access was encountered\nCUDA kernel errors might be ...")
+
+    replica = start(LengthEngine(on_collect=on_collect))
+    assert isinstance(replica.submit(units[0]).exception(timeout=20), DeviceLost)
 
 
 def test_a_unit_that_somebody_else_committed_is_left_as_it_is(start: Start, units: list[Unit], tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ def play(budget: TokenBudget, rates: dict[int, float], num_windows: int = 12) ->
     tried = []
     for _ in range(num_windows):
         tried.append(budget.tokens)
-        budget.record(1_000_000, 1_000_000 / rates.get(budget.tokens, 1.0))
+        budget.record(1_000_000, 1_000_000 / rates.get(budget.tokens, 1.0), token_budget=budget.tokens)
     return tried
 
 
@@ -29,7 +29,7 @@ def test_ends_at_the_bound() -> None:
 def test_windows_that_do_not_fill_a_pass_say_nothing() -> None:
     budget = TokenBudget("cuda")
     for _ in range(5):
-        budget.record(16383, 1e-9)
+        budget.record(16383, 1e-9, token_budget=16384)
     assert budget.tokens == 16384
 
 
@@ -47,3 +47,12 @@ def test_on_a_cpu_it_is_what_was_measured_or_asked_for() -> None:
     assert set(play(TokenBudget("cpu"), {16384: 1.0, 32768: 9.0})) == {16384}
     assert TokenBudget("cpu", most=100_000).tokens == 100_000
     assert TokenBudget("cpu", most=100).tokens == 100
+
+
+def test_windows_on_their_way_when_the_budget_changed_say_nothing() -> None:
+    budget = TokenBudget("cuda")
+    budget.record(1_000_000, 1.0, token_budget=16384)
+    budget.record(1_000_000, 1.0, token_budget=16384)
+    assert budget.tokens == 32768
+    budget.record(1_000_000, 1.0, token_budget=16384)
+    assert budget.tokens == 32768
