@@ -16,6 +16,7 @@ using bf16 = std::uint16_t;
 constexpr std::int64_t kRows = 16;   // of a tile
 constexpr std::int64_t kPairs = 32;  // bfloat16 in a row of a tile
 constexpr std::int64_t kTile = kRows * kPairs;
+constexpr std::int64_t kTileSums = kRows * 16;  // float32 in a tile of sums
 
 struct alignas(64) TileConfig {
   std::uint8_t palette = 1;
@@ -51,6 +52,34 @@ class Tiles {
  private:
   alignas(64) std::uint8_t before_[64];
 };
+
+// Sums grow in the tiles 0 to 3, or in 0 and 1; in memory a tile of them follows the other.
+template <int num_tiles = 4>
+inline void zero_tiles() {
+  _tile_zero(0);
+  _tile_zero(1);
+  if constexpr (num_tiles == 4) {
+    _tile_zero(2);
+    _tile_zero(3);
+  }
+}
+
+template <int num_tiles = 4>
+inline void store_tiles(float* sums) {
+  _tile_stored(0, sums, 64);
+  _tile_stored(1, sums + kTileSums, 64);
+  if constexpr (num_tiles == 4) {
+    _tile_stored(2, sums + 2 * kTileSums, 64);
+    _tile_stored(3, sums + 3 * kTileSums, 64);
+  }
+}
+
+inline void load_tiles(const float* sums) {
+  _tile_loadd(0, sums, 64);
+  _tile_loadd(1, sums + kTileSums, 64);
+  _tile_loadd(2, sums + 2 * kTileSums, 64);
+  _tile_loadd(3, sums + 3 * kTileSums, 64);
+}
 
 inline __m512 load(const bf16* place) {
   const __m256i values = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(place));

@@ -8,6 +8,46 @@
 
 #include "amx.hpp"
 
+// In each step of a product several tiles; from one to the next it is so many bfloat16.
+struct Strip {
+  const bf16* tiles;
+  std::int64_t next_row;
+  std::int64_t next_tile;
+  std::int64_t next_step;
+};
+
+// Sums over the steps of a shared tile times two or four others, or of those times it. The shared one of a step is read
+// once for all of them; of one step after the other they lie end to end.
+template <int num_tiles, bool shared_first>
+void multiply_shared(const bf16* shared, Strip others, std::int64_t num_steps, float* sums) {
+  const std::int64_t row_bytes = others.next_row * sizeof(bf16);
+  zero_tiles<num_tiles>();
+  for (std::int64_t step = 0; step < num_steps; ++step, shared += kTile, others.tiles += others.next_step) {
+    _tile_loadd(4, shared, 64);
+    _tile_loadd(5, others.tiles, row_bytes);
+    _tile_loadd(6, others.tiles + others.next_tile, row_bytes);
+    if constexpr (shared_first) {
+      _tile_dpbf16ps(0, 4, 5);
+      _tile_dpbf16ps(1, 4, 6);
+    } else {
+      _tile_dpbf16ps(0, 5, 4);
+      _tile_dpbf16ps(1, 6, 4);
+    }
+    if constexpr (num_tiles == 4) {
+      _tile_loadd(5, others.tiles + 2 * others.next_tile, row_bytes);
+      _tile_loadd(6, others.tiles + 3 * others.next_tile, row_bytes);
+      if constexpr (shared_first) {
+        _tile_dpbf16ps(2, 4, 5);
+        _tile_dpbf16ps(3, 4, 6);
+      } else {
+        _tile_dpbf16ps(2, 5, 4);
+        _tile_dpbf16ps(3, 6, 4);
+      }
+    }
+  }
+  store_tiles<num_tiles>(sums);
+}
+
 // Attention of one head within one sequence after another.
 //
 // Scores lie with the 16 queries of a tile side by side, [keys][16]: so the softmax of all of them takes neither sums
@@ -81,42 +121,13 @@ class Head {
   void score(const bf16* queries, const bf16* keys, std::int64_t width, float* scores) {
     finish_writes();
     std::int64_t first = 0;
-    for (; first + 4 * kRows <= width; first += 4 * kRows) {
-      score_tiles<4>(queries, keys + first * size_, scores + first * kRows);
-    }
-    if (first < width) score_tiles<2>(queries, keys + first * size_, scores + first * kRows);
-  }
-
-  // Each tile of queries is read once for two or four of keys.
-  template <int num_tiles>
-  void score_tiles(const bf16* queries, const bf16* keys, float* scores) {
-    const std::int64_t stride = size_ * sizeof(bf16);
-    _tile_zero(0);
-    _tile_zero(1);
-    if constexpr (num_tiles == 4) {
-      _tile_zero(2);
-      _tile_zero(3);
-    }
-    for (std::int64_t feature = 0; feature < size_; feature += kPairs) {
-      const bf16* tile = keys + feature;
-      _tile_loadd(4, queries + feature * kRows, 64);
-      _tile_loadd(5, tile, stride);
-      _tile_dpbf16ps(0, 5, 4);
-      _tile_loadd(6, tile + kRows * size_, stride);
-      _tile_dpbf16ps(1, 6, 4);
-      if constexpr (num_tiles == 4) {
-        _tile_loadd(5, tile + 2 * kRows * size_, stride);
-        _tile_dpbf16ps(2, 5, 4);
-        _tile_loadd(6, tile + 3 * kRows * size_, stride);
-        _tile_dpbf16ps(3, 6, 4);
-      }
-    }
-    _tile_stored(0, scores, 64);
-    _tile_stored(1, scores + kRows * kRows, 64);
-    if constexpr (num_tiles == 4) {
-      _tile_stored(2, scores + 2 * kRows * kRows, 64);
-      _tile_stored(3, scores + 3 * kRows * kRows, 64);
-    }
+    const auto score_next = [&](auto num_tiles) {
+      const Strip strip{keys + first * size_, size_, kRows * size_, kPairs};
+      multiply_shared<num_tiles, false>(queries, strip, size_ / kPairs, scores + first * kRows);
+      first += kRows * num_tiles;
+    };
+    while (first + 4 * kRows <= width) score_next(std::integral_constant<int, 4>());
+    if (first < width) score_next(std::integral_constant<int, 2>());
   }
 
   // Probabilities in tiles [width / 32] of [16 queries][32 keys], and the inverse of their sums, by which they are not
@@ -164,7 +175,8 @@ class Head {
     finish_writes();
     std::int64_t feature = 0;
     const auto weigh_next = [&](auto num_tiles) {
-      weigh_tiles<num_tiles>(probabilities, values + feature * kPairs, width);
+      const Strip strip{values + feature * kPairs, kPairs, kTile, kPairs * size_};
+      multiply_shared<num_tiles, true>(probabilities, strip, width / kPairs, sums_[0][0]);
       for (std::int64_t row = 0; row < rows; ++row) {
         const __m512 share = _mm512_set1_ps(shares[row]);
         for (int tile = 0; tile < num_tiles; ++tile) {
@@ -176,37 +188,6 @@ class Head {
     };
     while (feature + 4 * kRows <= size_) weigh_next(std::integral_constant<int, 4>());
     if (feature < size_) weigh_next(std::integral_constant<int, 2>());
-  }
-
-  // Each tile of probabilities is read once for two or four of values.
-  template <int num_tiles>
-  void weigh_tiles(const bf16* probabilities, const bf16* values, std::int64_t width) {
-    _tile_zero(0);
-    _tile_zero(1);
-    if constexpr (num_tiles == 4) {
-      _tile_zero(2);
-      _tile_zero(3);
-    }
-    for (std::int64_t key = 0; key < width; key += kPairs) {
-      const bf16* tile = values + key * size_;
-      _tile_loadd(4, probabilities + key * kRows, 64);
-      _tile_loadd(5, tile, 64);
-      _tile_dpbf16ps(0, 4, 5);
-      _tile_loadd(6, tile + kTile, 64);
-      _tile_dpbf16ps(1, 4, 6);
-      if constexpr (num_tiles == 4) {
-        _tile_loadd(5, tile + 2 * kTile, 64);
-        _tile_dpbf16ps(2, 4, 5);
-        _tile_loadd(6, tile + 3 * kTile, 64);
-        _tile_dpbf16ps(3, 4, 6);
-      }
-    }
-    _tile_stored(0, sums_[0], 64);
-    _tile_stored(1, sums_[1], 64);
-    if constexpr (num_tiles == 4) {
-      _tile_stored(2, sums_[2], 64);
-      _tile_stored(3, sums_[3], 64);
-    }
   }
 
   std::int64_t stride_;

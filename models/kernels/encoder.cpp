@@ -218,7 +218,7 @@ class Worker {
     for (std::int64_t row = 0; row < rows; ++row) {
       float* block = sums + row / 32 * (hidden_ / 32) * kSums;
       const auto place = [&](std::int64_t feature) {
-        return block + place_of(row % 32) + feature / 32 * kSums + feature % 32 * 16;
+        return block + place_of(row % 32) + feature / 32 * kSums + feature % 32 / 16 * kTileSums;
       };
       __m512 total = _mm512_setzero_ps();
       for (std::int64_t feature = 0; feature < hidden_; feature += 16) {

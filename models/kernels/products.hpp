@@ -8,9 +8,9 @@
 
 #include "amx.hpp"
 
-constexpr std::int64_t kStep = 2 * kTile;       // bfloat16 that a step reads of a block or panel
-constexpr std::int64_t kSums = 4 * kRows * 16;  // float32 of a block's product with a panel: four tiles, [2][2][16][16]
-constexpr std::int64_t kLine = 32;              // bfloat16 in a line of the cache
+constexpr std::int64_t kStep = 2 * kTile;      // bfloat16 that a step reads of a block or panel
+constexpr std::int64_t kSums = 4 * kTileSums;  // of a block's product with a panel, [2][2][16 rows][16 outputs]
+constexpr std::int64_t kLine = 32;             // bfloat16 in a line of the cache
 
 struct Weights {
   const bf16* panels;
@@ -38,29 +38,8 @@ inline void multiply_tiles(const bf16* left, const bf16* right, std::int64_t num
   }
 }
 
-inline void store_tiles(float* sums) {
-  _tile_stored(0, sums, 64);
-  _tile_stored(1, sums + 256, 64);
-  _tile_stored(2, sums + 512, 64);
-  _tile_stored(3, sums + 768, 64);
-}
-
-inline void load_tiles(const float* sums) {
-  _tile_loadd(0, sums, 64);
-  _tile_loadd(1, sums + 256, 64);
-  _tile_loadd(2, sums + 512, 64);
-  _tile_loadd(3, sums + 768, 64);
-}
-
-inline void zero_tiles() {
-  _tile_zero(0);
-  _tile_zero(1);
-  _tile_zero(2);
-  _tile_zero(3);
-}
-
-// Where the first 16 of a row's 32 sums are; the others are 256 further on.
-inline std::int64_t place_of(std::int64_t row) { return row / 16 * 512 + row % 16 * 16; }
+// Where the first 16 of a row's 32 sums are; the others are in the next tile.
+inline std::int64_t place_of(std::int64_t row) { return row / kRows * 2 * kTileSums + row % kRows * 16; }
 
 // Asks for the next panel piece by piece, so that it is in the core's cache when its turn comes.
 class Prefetch {
@@ -93,7 +72,7 @@ void multiply(Blocked rows, std::int64_t num_rows, Weights weights, std::int64_t
   const auto finish_rows = [&](std::int64_t first, std::int64_t stop) {
     for (std::int64_t row = first; row < stop; ++row) {
       const float* place = sums[turn ^ 1] + place_of(row);
-      finish(waiting_row + row, waiting_output, _mm512_load_ps(place), _mm512_load_ps(place + 256));
+      finish(waiting_row + row, waiting_output, _mm512_load_ps(place), _mm512_load_ps(place + kTileSums));
     }
   };
   for (std::int64_t panel = 0; panel < num_panels; ++panel) {
