@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import ctypes
 import logging
-from typing import cast
+import time
+from typing import Any, cast
 
+import torch
 from torch import nn
 
+from models.batch import TokenBatch
 from models.kernels import encoder_kernel
 from models.layers.block import Block, BlockStack
-from models.layers.fused_block import FusedBlock, can_fuse
+from models.layers.fused_block import FusedBlock, fused_linear
 from models.layers.tiled_stack import TiledStack, can_tile
 
 logger = logging.getLogger(__name__)
@@ -23,7 +26,7 @@ def optimize_for_inference(model: nn.Module) -> None:
     """Exchanges the model's blocks, in place, for ones that give the same hidden states up to rounding, and sooner.
 
     Afterwards the model can neither be trained nor saved, gives no attentions, and may refuse padded batches. Blocks
-    for which there is nothing faster stay as they are; on CUDA that is all of them.
+    for which there is nothing faster stay as they are.
     """
     parents = [
         (module, name)
@@ -39,8 +42,30 @@ def optimize_for_inference(model: nn.Module) -> None:
             logger.info("the model's blocks run on the CPU's matrix tiles")
             continue
         for index, block in enumerate(stack.layer):
-            if isinstance(block, Block) and can_fuse(block):
-                stack.layer[index] = FusedBlock(block)
+            linear = fused_linear(block) if isinstance(block, Block) else None
+            if linear is not None:
+                stack.layer[index] = FusedBlock(cast(Block, block), linear)
+
+
+@torch.inference_mode()
+def compile_blocks(model: nn.Module, batch: TokenBatch) -> None:
+    """Has torch compile the blocks of an optimized model, which takes a pass of a batch; it serves those of any size.
+
+    Where that fails, as without a compiler on the machine, the blocks go on as they are.
+    """
+    blocks = [module for module in model.modules() if isinstance(module, FusedBlock)]
+    logger.info("compiling the model's blocks")
+    begun = time.perf_counter()
+    for block in blocks:
+        block.compile_parts(True)
+    try:
+        cast(Any, model).forward_packed(batch)
+    except Exception as error:  # of the compiler, or of what it calls: there is no telling which
+        for block in blocks:
+            block.compile_parts(False)
+        logger.warning("the model's blocks cannot be compiled and go on without: %s", str(error).partition("\n")[0])
+    else:
+        logger.info("compiled the model's blocks in %.1f s", time.perf_counter() - begun)
 
 
 def keep_freed_memory() -> None:

@@ -6,6 +6,7 @@ Legend: R rows in a window, M different texts in them, N token sequences (window
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +19,7 @@ import torch
 from torch import Tensor
 
 from models.batch import TokenBatch
+from models.inference import compile_blocks
 from models.tokenization.flat import FlatEncoding
 from pipeline.batching import BatchPlan, plan_batches, ranges
 from pipeline.device import Moment, to_host
@@ -30,6 +32,9 @@ ERROR_FIELD = pa.field("error", pa.string())
 NULL_TEXT = "text is null"
 EMPTY_TEXT = "text is empty"
 NOT_FINITE = "the model gave a result that is not finite"
+
+# A GPU's work before its model is compiled: what that takes, some ten seconds, is lost on a job that ends sooner.
+COMPILE_AFTER_S = 60.0
 
 Outputs = tuple[npt.NDArray[np.generic], ...]
 
@@ -92,6 +97,7 @@ class Engine:
         self.budget = TokenBudget(self.device.type, most=token_budget)
         self.schema = pa.schema([*task.fields, ERROR_FIELD])
         self.num_batches = 0  # computed so far: a sign of life in a long window
+        self._compile_after_s = COMPILE_AFTER_S if self.device.type == "cuda" else math.inf
 
     def annotate(self, texts: pa.Array, pairs: pa.Array | None = None) -> pa.RecordBatch:
         """Gives the result columns and `error` for each text, in order."""
@@ -163,6 +169,7 @@ class Engine:
     def collect(self, launched: Launched) -> Outputs:
         """Waits for a launched window; its outputs, in the order of the window's encoding."""
         launched.ended.wait()
+        self._compile_after_s -= launched.seconds
         self.budget.record(launched.num_tokens, launched.seconds, token_budget=launched.token_budget)
         return tuple(_restore(output.numpy(), launched.place) for output in launched.outputs)
 
@@ -204,6 +211,9 @@ class Engine:
 
     def _launch(self, encoding: FlatEncoding, plan: BatchPlan, token_budget: int) -> Launched:
         batches = self._batches(encoding, plan)
+        if self._compile_after_s <= 0 and batches:
+            self._compile_after_s = math.inf
+            compile_blocks(self.model, batches[0])
         begun = Moment(self.device)
         parts = zip(*(self._compute(batch) for batch in batches), strict=True)
         return Launched(

@@ -10,9 +10,10 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
-from models.activations import activation
+from models.activations import Activation, activation
 from models.cache import KeyValueCache, LayerCache
 from models.config import EncoderConfig
 from models.errors import ConfigError
@@ -74,6 +75,12 @@ class Intermediate(nn.Module):
         self.dense = nn.Linear(config.hidden_size, config.intermediate_size)
         self.intermediate_act_fn = activation(config.hidden_act)
 
+    @property
+    def is_gelu(self) -> bool:
+        """Whether the activation is the exact GELU, which fast kernels have."""
+        function = self.intermediate_act_fn
+        return isinstance(function, Activation) and function.function is functional.gelu
+
     def forward(self, states: Tensor) -> Tensor:
         return cast(Tensor, self.intermediate_act_fn(self.dense(states)))
 
@@ -90,6 +97,11 @@ class Block(nn.Module):
         self.intermediate = Intermediate(config)
         self.output = AddNorm(config, in_features=config.intermediate_size)
         self.chunk_size = config.chunk_size_feed_forward
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether there is nothing but what fast kernels have: no cross-attention, no relative positions."""
+        return self.crossattention is None and self.attention.self.distance_embedding is None
 
     def forward(
         self,

@@ -9,12 +9,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
-from models.activations import Activation
 from models.kernels import EncoderKernel, lay_out
 from models.layers.attention import Attention
 from models.layers.block import Block, BlockStack, StackOutput
+from models.layers.fused_block import refuse
 from models.layers.layout import Layout, PackedLayout
 from models.layers.rotary import Rotation
 
@@ -53,9 +52,7 @@ class TiledStack(nn.Module):
                 "a model that was prepared for inference takes packed batches here; found a padded one: call "
                 "forward_packed"
             )
-        asked = [name for name, value in options.items() if value is not None and value is not False]
-        if asked:
-            raise ValueError(f"a model that was prepared for inference takes no {', '.join(asked)}")
+        refuse(options)
         if torch.is_grad_enabled() and states.requires_grad:
             raise ValueError(
                 "a model that was prepared for inference has no gradients: run it in torch.inference_mode()"
@@ -91,16 +88,12 @@ def can_tile(stack: BlockStack) -> bool:
 
 
 def _can_tile(block: Block) -> bool:
-    attention, wide = block.attention.self, block.intermediate
-    activation = wide.intermediate_act_fn
-    sizes = (*wide.dense.weight.shape, attention.head_size)
+    sizes = (*block.intermediate.dense.weight.shape, block.attention.self.head_size)
     return (
-        all(weight.device.type == "cpu" and weight.dtype == torch.bfloat16 for weight in block.parameters())
+        block.is_plain
+        and block.intermediate.is_gelu
         and all(size % 32 == 0 for size in sizes)
-        and isinstance(activation, Activation)
-        and activation.function is functional.gelu
-        and block.crossattention is None
-        and attention.distance_embedding is None
+        and all(weight.device.type == "cpu" and weight.dtype == torch.bfloat16 for weight in block.parameters())
     )
 
 

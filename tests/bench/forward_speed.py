@@ -27,7 +27,7 @@ from models.batch import TokenBatch
 from models.encoder import EncoderModel
 from models.inference import keep_freed_memory, optimize_for_inference
 from models.layers.block import Block
-from models.layers.fused_block import FusedBlock
+from models.layers.fused_block import FusedBlock, LaidOutLinear
 from models.roberta import RobertaConfig, RobertaModel
 from models.rocbert import RoCBertConfig, RoCBertModel
 from models.roformer import RoFormerConfig, RoFormerModel
@@ -68,7 +68,7 @@ def paths_of(model: EncoderModel) -> dict[str, EncoderModel]:
     plain = copy.deepcopy(model).to(torch.bfloat16)
     fused, tiled = copy.deepcopy(plain), copy.deepcopy(plain)
     blocks = [block for block in fused.encoder.layer if isinstance(block, Block)]
-    fused.encoder.layer = torch.nn.ModuleList(FusedBlock(block) for block in blocks)
+    fused.encoder.layer = torch.nn.ModuleList(FusedBlock(block, LaidOutLinear) for block in blocks)
     optimize_for_inference(tiled)
     return {"modules": plain, "fused blocks, oneDNN": fused, "our kernel": tiled}
 

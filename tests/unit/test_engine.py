@@ -76,3 +76,15 @@ def test_out_of_memory_lowers_the_budget_for_good(error: Exception, caplog: pyte
 def test_a_text_that_alone_is_too_much_ends_it() -> None:
     with pytest.raises(torch.OutOfMemoryError):
         engine(SumTask(most_tokens=3)).annotate(pa.array(["1 2 3 4", "1"]))
+
+
+def test_a_model_is_compiled_once_when_a_gpu_has_worked_long_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+    compiled: list[int] = []
+    monkeypatch.setattr("pipeline.engine.compile_blocks", lambda model, batch: compiled.append(batch.num_tokens))
+    under_test = engine(SumTask())
+    window = under_test.encode(pa.array(["1 2 3", "4"]))
+    under_test.forward(window)
+    under_test._compile_after_s = 1e-9  # as on a GPU that has nearly worked long enough
+    for expected in ([], [4], [4]):
+        under_test.forward(window)
+        assert compiled == expected
