@@ -59,6 +59,13 @@ class Prefetch {
   std::int64_t share_;
 };
 
+// A block's product with a panel of which no row is finished yet.
+struct Unfinished {
+  const float* sums = nullptr;  // none: there was no product so far
+  std::int64_t row = 0;         // the first ones
+  std::int64_t output = 0;
+};
+
 // Rows times weights; `finish(row, output, low, high)` gets 32 outputs of a row, 16 in each.
 //
 // The rows of one product are finished while the next is under way.
@@ -68,27 +75,26 @@ void multiply(Blocked rows, std::int64_t num_rows, Weights weights, std::int64_t
   const std::int64_t num_steps = rows.width / 32, num_blocks = num_rows / 32;
   const std::int64_t rows_a_step = (32 + num_steps - 1) / num_steps;
   alignas(64) float sums[2][kSums];
-  std::int64_t waiting_row = 0, waiting_output = -1, turn = 0;
+  Unfinished last;
   const auto finish_rows = [&](std::int64_t first, std::int64_t stop) {
+    if (!last.sums) return;
     for (std::int64_t row = first; row < stop; ++row) {
-      const float* place = sums[turn ^ 1] + place_of(row);
-      finish(waiting_row + row, waiting_output, _mm512_load_ps(place), _mm512_load_ps(place + kTileSums));
+      const float* place = last.sums + place_of(row);
+      finish(last.row + row, last.output, _mm512_load_ps(place), _mm512_load_ps(place + kTileSums));
     }
   };
   for (std::int64_t panel = 0; panel < num_panels; ++panel) {
     Prefetch prefetch(weights.at(first_panel + panel + 1, 0), num_blocks, num_steps);
-    for (std::int64_t block = 0; block < num_blocks; ++block, turn ^= 1) {
+    for (std::int64_t block = 0; block < num_blocks; ++block) {
       zero_tiles();
       multiply_tiles(rows.from(32 * block).base, weights.at(first_panel + panel, 0), num_steps, [&](std::int64_t step) {
         prefetch();
-        if (waiting_output >= 0) {
-          const std::int64_t first = step * rows_a_step;
-          finish_rows(std::min<std::int64_t>(first, 32), std::min<std::int64_t>(first + rows_a_step, 32));
-        }
+        const std::int64_t first = step * rows_a_step;
+        finish_rows(std::min<std::int64_t>(first, 32), std::min<std::int64_t>(first + rows_a_step, 32));
       });
-      store_tiles(sums[turn]);
-      waiting_row = 32 * block;
-      waiting_output = 32 * panel;
+      float* place = last.sums == sums[0] ? sums[1] : sums[0];
+      store_tiles(place);
+      last = {place, 32 * block, 32 * panel};
     }
   }
   finish_rows(0, 32);
