@@ -140,7 +140,7 @@ class Scratch {
  public:
   // Aligned room for so many; what was there is lost.
   T* of(std::size_t size) {
-    if (memory_.size() < size + 64) memory_.resize(size + 64);
+    if (memory_.size() < size + 64) memory_.assign(size + 64, T());
     const auto address = reinterpret_cast<std::uintptr_t>(memory_.data());
     return reinterpret_cast<T*>((address + 63) / 64 * 64);
   }

@@ -15,18 +15,6 @@
 #include "attention.hpp"
 #include "products.hpp"
 
-namespace {
-
-// More rows share a panel of weights while it is near, fewer leave room in the cache: 384 to 640 are alike.
-constexpr std::int64_t kGroupRows = 512;
-constexpr std::int64_t kWideColumns = 384;  // of the intermediate states at a time: as much as the cache has room for
-
-std::int64_t whole_blocks(std::int64_t rows) { return (rows + 31) / 32 * 32; }
-
-}  // namespace
-
-extern "C" {
-
 // Weights are those of products.hpp, all else float32.
 struct Layer {
   const bf16* query_key_value;  // [3 H, H], a head's queries, keys and values side by side
@@ -59,9 +47,14 @@ struct Batch {
   std::int64_t num_rotated;  // of a head's three vectors: 0, 2 (queries and keys) or 3
   std::int64_t causal;
 };
-}
 
 namespace {
+
+// More rows share a panel of weights while it is near, fewer leave room in the cache: 384 to 640 are alike.
+constexpr std::int64_t kGroupRows = 512;
+constexpr std::int64_t kWideColumns = 384;  // of the intermediate states at a time: as much as the cache has room for
+
+std::int64_t whole_blocks(std::int64_t rows) { return (rows + 31) / 32 * 32; }
 
 struct Sequence {
   std::int64_t start;  // first token
@@ -256,11 +249,9 @@ class Worker {
 
 }  // namespace
 
-extern "C" {
-
 // The states [T, H] after all blocks, to `out`, which may be the same memory. False if memory ran out.
-bool encode_packed(const Layer* layers, const Shape* shape, const Batch* batch, const bf16* states, bf16* out,
-                   int num_threads) try {
+extern "C" bool encode_packed(const Layer* layers, const Shape* shape, const Batch* batch, const bf16* states,
+                              bf16* out, int num_threads) try {
   const std::vector<Group> groups = make_groups(*batch, num_threads);
   std::atomic<bool> is_done = true;
 #pragma omp parallel num_threads(num_threads)
@@ -279,5 +270,4 @@ bool encode_packed(const Layer* layers, const Shape* shape, const Batch* batch, 
   return is_done;
 } catch (const std::bad_alloc&) {
   return false;
-}
 }
