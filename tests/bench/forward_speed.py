@@ -2,6 +2,7 @@
 
     python tests/bench/forward_speed.py
     python tests/bench/forward_speed.py --families roberta roformer rocbert --batches 4 --rounds 5
+    python tests/bench/forward_speed.py --device cuda --token-budget 65536 --rows 16384
 
 Base-size models with random weights, bfloat16, packed batches of log-normal lengths (median about 60 words, cut at 512
 tokens). All paths take each batch in turn with large products before it, so that what else runs on the machine meets
@@ -16,7 +17,6 @@ import copy
 import math
 import statistics
 import time
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -25,14 +25,16 @@ from torch.nn import functional
 
 from models.batch import TokenBatch
 from models.encoder import EncoderModel
-from models.inference import keep_freed_memory, optimize_for_inference
+from models.inference import compile_blocks, keep_freed_memory, optimize_for_inference
 from models.layers.block import Block
 from models.layers.fused_block import FusedBlock, LaidOutLinear
 from models.roberta import RobertaConfig, RobertaModel
 from models.rocbert import RoCBertConfig, RoCBertModel
 from models.roformer import RoFormerConfig, RoFormerModel
 from pipeline.batching import plan_batches
+from pipeline.bench import device_name
 from pipeline.ceiling import matmul_rate
+from pipeline.device import synchronize
 from pipeline.sizing import flops_per_token
 
 FAMILIES: dict[str, tuple[Any, Any]] = {
@@ -52,7 +54,7 @@ def model_of(family: str) -> EncoderModel:
     return model.eval()
 
 
-def batches_of(num_rows: int, token_budget: int, count: int) -> list[TokenBatch]:
+def batches_of(num_rows: int, token_budget: int, count: int, device: torch.device) -> list[TokenBatch]:
     """Batches from the longest texts of a window to the shortest."""
     generator = np.random.default_rng(0)
     words = np.exp(generator.normal(math.log(60.0), 0.7, num_rows))
@@ -61,21 +63,28 @@ def batches_of(num_rows: int, token_budget: int, count: int) -> list[TokenBatch]
     cuts = list(plan.batches())
     ids = torch.from_numpy(generator.integers(5, 20000, int(lengths.sum())))
     chosen = np.linspace(0, len(cuts) - 2, count).astype(int)
-    return [TokenBatch.from_flat(ids[cuts[i][1]], plan.seqlens[cuts[i][0]].tolist()) for i in chosen]
+    return [TokenBatch.from_flat(ids[cuts[i][1]], plan.seqlens[cuts[i][0]].tolist(), device=device) for i in chosen]
 
 
-def paths_of(model: EncoderModel) -> dict[str, EncoderModel]:
-    plain = copy.deepcopy(model).to(torch.bfloat16)
-    fused, tiled = copy.deepcopy(plain), copy.deepcopy(plain)
+def paths_of(model: EncoderModel, device: torch.device, batch: TokenBatch) -> dict[str, EncoderModel]:
+    plain = copy.deepcopy(model).to(device, torch.bfloat16)
+    fused, best = copy.deepcopy(plain), copy.deepcopy(plain)
+    optimize_for_inference(best)
+    if device.type == "cuda":
+        optimize_for_inference(fused)
+        compile_blocks(best, batch)
+        return {"modules": plain, "joined layers": fused, "joined layers, compiled": best}
     blocks = [block for block in fused.encoder.layer if isinstance(block, Block)]
     fused.encoder.layer = torch.nn.ModuleList(FusedBlock(block, LaidOutLinear) for block in blocks)
-    optimize_for_inference(tiled)
-    return {"modules": plain, "fused blocks, oneDNN": fused, "our kernel": tiled}
+    return {"modules": plain, "fused blocks, oneDNN": fused, "our kernel": best}
 
 
-def timed(function: Callable[[], object]) -> float:
+def timed(path: EncoderModel, batch: TokenBatch) -> float:
+    device = batch.input_ids.device
+    synchronize(device)
     begun = time.perf_counter()
-    function()
+    path.forward_packed(batch)
+    synchronize(device)
     return time.perf_counter() - begun
 
 
@@ -84,7 +93,7 @@ def accuracy(model: EncoderModel, fast: EncoderModel, batch: TokenBatch) -> tupl
     """The least cosine of a token, and the share of tokens that a random linear head gives the same label."""
     exact = model.forward_packed(batch).last_hidden_state.float()
     found = fast.forward_packed(batch).last_hidden_state.float()
-    head = torch.randn(exact.shape[-1], NUM_LABELS, generator=torch.Generator().manual_seed(0))
+    head = torch.randn(exact.shape[-1], NUM_LABELS, generator=torch.Generator().manual_seed(0)).to(exact.device)
     same = (exact @ head).argmax(-1) == (found @ head).argmax(-1)
     return functional.cosine_similarity(exact, found).min().item(), same.float().mean().item()
 
@@ -93,6 +102,7 @@ def accuracy(model: EncoderModel, fast: EncoderModel, batch: TokenBatch) -> tupl
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--families", nargs="+", choices=FAMILIES, default=["roberta"])
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--token-budget", type=int, default=16384)
     parser.add_argument("--rows", type=int, default=4096, help="of the window that batches are cut from")
     parser.add_argument("--batches", type=int, default=4)
@@ -100,23 +110,29 @@ def main() -> None:
     arguments = parser.parse_args()
 
     keep_freed_memory()
-    batches = batches_of(arguments.rows, arguments.token_budget, arguments.batches)
-    models = {family: model_of(family) for family in arguments.families}
-    paths = {(family, name): path for family, model in models.items() for name, path in paths_of(model).items()}
+    device = torch.device(arguments.device)
+    batches = batches_of(arguments.rows, arguments.token_budget, arguments.batches, device)
+    models = {family: model_of(family).to(device) for family in arguments.families}
+    paths = {
+        (family, name): path
+        for family, model in models.items()
+        for name, path in paths_of(model, device, batches[0]).items()
+    }
     rates: list[float] = []
     times: dict[tuple[str, str], list[list[float]]] = {key: [[] for _ in batches] for key in paths}
     for path in paths.values():
         path.forward_packed(batches[0])
     for _ in range(arguments.rounds):
         for index, batch in enumerate(batches):
-            rates.append(matmul_rate(torch.device("cpu"), torch.bfloat16, seconds=CEILING_S))
+            rates.append(matmul_rate(device, torch.bfloat16, seconds=CEILING_S))
             for key, path in paths.items():
-                times[key][index].append(timed(lambda path=path, batch=batch: path.forward_packed(batch)))  # type: ignore[misc]
+                times[key][index].append(timed(path, batch))
 
     tokens = sum(batch.num_tokens for batch in batches)
     flops = flops_per_token(next(iter(models.values())).config)
     best, middle = max(rates), statistics.median(rates)
-    print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, {tokens:,} tokens in {len(batches)} batches")
+    place = device_name(device) if device.type == "cuda" else f"{torch.get_num_threads()} threads"
+    print(f"torch {torch.__version__}, {place}, {tokens:,} tokens in {len(batches)} batches")
     print(f"ceiling: best {best / 1e12:.2f} TFLOP/s = {best / flops:,.0f} tokens/s, median {middle / 1e12:.2f} TFLOP/s")
     print(f"{'family':10} {'path, bfloat16':26} {'tokens/s':>9} {'share':>7} {'median':>9} {'share':>7}")
     for (family, name), by_batch in times.items():

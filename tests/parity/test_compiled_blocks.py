@@ -1,6 +1,6 @@
-"""The blocks that a GPU has, on this machine's CPU: joined layers, and what torch compiles of them.
+"""The blocks that a GPU has: joined layers, and what torch compiles of them.
 
-The compiler's front and the mathematics are the same; the code that it makes for a GPU is not seen here.
+On a CPU the compiler's front and the mathematics are the same; the code that it makes for a GPU is seen on one alone.
 """
 
 from __future__ import annotations
@@ -11,12 +11,21 @@ from collections.abc import Iterator
 
 import pytest
 import torch
+from torch.nn import functional
 
 from models.batch import TokenBatch
 from models.encoder import EncoderModel
-from models.inference import compile_blocks
+from models.inference import compile_blocks, optimize_for_inference
 from models.layers.fused_block import FusedBlock, JoinedLinear
-from tests.parity.test_fast_paths import LENGTHS, TOLERANCE, each_model, random_batch, random_model, states
+from tests.parity.test_fast_paths import (
+    LEAST_COSINE,
+    LENGTHS,
+    TOLERANCE,
+    each_model,
+    random_batch,
+    random_model,
+    states,
+)
 
 # Of what the compiler itself imports.
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
@@ -65,3 +74,19 @@ def test_without_a_compiler_it_goes_on_as_it_was(
     compile_blocks(fast, batch)
     assert "cannot be compiled and go on without" in caplog.text
     torch.testing.assert_close(states(fast, batch), states(model, batch), atol=TOLERANCE, rtol=0.0)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@each_model
+def test_on_a_gpu(name: str, dtype: torch.dtype) -> None:
+    model, batch = random_model(name), random_batch()
+    expected = states(model, batch)
+    there = TokenBatch.from_flat(batch.input_ids, LENGTHS, device="cuda")
+    fast = copy.deepcopy(model).to("cuda", dtype)
+    optimize_for_inference(fast)
+    assert all(isinstance(block, FusedBlock) for block in fast.encoder.layer)
+    for compiled in (False, True):
+        if compiled:
+            compile_blocks(fast, there)
+        assert functional.cosine_similarity(states(fast, there).cpu(), expected).min() >= LEAST_COSINE
