@@ -131,7 +131,7 @@ def lay_out(layer: nn.Linear) -> tuple[Tensor, Tensor]:
 
 @functools.cache
 def encoder_kernel() -> EncoderKernel | None:
-    """The kernel, or None where the CPU or a compiler for it is missing; torch and oneDNN do as well."""
+    """The kernel, or None where the CPU or a compiler for it is missing, and torch must do it."""
     has_instructions = torch.cpu._is_amx_tile_supported() and torch.cpu._is_avx512_bf16_supported()
     if not (has_instructions and torch.cpu._init_amx()):
         return None

@@ -13,11 +13,12 @@
 
 using bf16 = std::uint16_t;
 
-constexpr std::int64_t kRows = 16;   // of a tile
-constexpr std::int64_t kPairs = 32;  // bfloat16 in a row of a tile
-constexpr std::int64_t kTile = kRows * kPairs;
+constexpr std::int64_t kRows = 16;     // of a tile
+constexpr std::int64_t kColumns = 32;  // bfloat16 in a row of a tile
+constexpr std::int64_t kTile = kRows * kColumns;
 constexpr std::int64_t kTileSums = kRows * 16;  // float32 in a tile of sums
 
+// All eight tiles whole, 16 rows of 64 bytes, in the layout that the instruction reads.
 struct alignas(64) TileConfig {
   std::uint8_t palette = 1;
   std::uint8_t start_row = 0;
@@ -90,7 +91,8 @@ inline void store(bf16* place, __m512 values) {
   _mm256_storeu_si256(reinterpret_cast<__m256i*>(place), (__m256i)_mm512_cvtneps_pbh(values));
 }
 
-// Two numbers in each 32 bits, the first in the lower half; where half is to be rounded, it is away from zero.
+// Two numbers in each 32 bits, the first in the lower half: the instruction for two registers puts them one behind the
+// other. Halves are rounded away from zero, which takes fewer steps than to even.
 inline __m512i pair_of(__m512 first, __m512 second) {
   const __m512i half = _mm512_set1_epi32(0x8000);
   const __m512i low = _mm512_srli_epi32(_mm512_add_epi32(_mm512_castps_si512(first), half), 16);
@@ -98,7 +100,7 @@ inline __m512i pair_of(__m512 first, __m512 second) {
   return _mm512_mask_blend_epi16(0xaaaaaaaa, low, high);
 }
 
-// 2^x for x <= 0, to 4e-6.
+// 2^x for x <= 0, to 4e-6 of it.
 inline __m512 exp2_of(__m512 x) {
   const __m512 whole = _mm512_roundscale_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
   const __m512 part = _mm512_sub_ps(x, whole);
@@ -128,10 +130,10 @@ inline void transpose(const __m512i in[16], bf16* out) {
     const __m512i odd_top = _mm512_shuffle_i32x4(b[j], b[4 + j], 0xdd);
     const __m512i even_end = _mm512_shuffle_i32x4(b[8 + j], b[12 + j], 0x88);
     const __m512i odd_end = _mm512_shuffle_i32x4(b[8 + j], b[12 + j], 0xdd);
-    _mm512_store_si512(out + kPairs * j, _mm512_shuffle_i32x4(even_top, even_end, 0x88));
-    _mm512_store_si512(out + kPairs * (4 + j), _mm512_shuffle_i32x4(odd_top, odd_end, 0x88));
-    _mm512_store_si512(out + kPairs * (8 + j), _mm512_shuffle_i32x4(even_top, even_end, 0xdd));
-    _mm512_store_si512(out + kPairs * (12 + j), _mm512_shuffle_i32x4(odd_top, odd_end, 0xdd));
+    _mm512_store_si512(out + kColumns * j, _mm512_shuffle_i32x4(even_top, even_end, 0x88));
+    _mm512_store_si512(out + kColumns * (4 + j), _mm512_shuffle_i32x4(odd_top, odd_end, 0x88));
+    _mm512_store_si512(out + kColumns * (8 + j), _mm512_shuffle_i32x4(even_top, even_end, 0xdd));
+    _mm512_store_si512(out + kColumns * (12 + j), _mm512_shuffle_i32x4(odd_top, odd_end, 0xdd));
   }
 }
 
@@ -149,8 +151,8 @@ class Scratch {
   std::vector<T> memory_;
 };
 
-// x times the normal distribution's share below it (GELU, arXiv 1606.08415), to 1e-5 for |x| < 16: the share less a half is x times
-// a polynomial in x^2, fitted on [-5, 5]; beyond, it is at its end.
+// x times the normal distribution's share below it (GELU, arXiv 1606.08415), to 1e-5 for |x| < 16: the share less a
+// half is x times a polynomial in x^2, fitted on [-5, 5]; beyond, it is at its end.
 inline __m512 gelu(__m512 x) {
   constexpr float kCoefficients[] = {-0.0011018709f, 0.0032014311f, -0.0038777853f, 0.005100306f, -0.010169911f,
                                      0.01691829f,    -0.023624465f, 0.031354718f,   -0.040391896f, 0.05152556f,
@@ -171,8 +173,8 @@ struct Blocked {
   std::int64_t width;
 
   bf16* at(std::int64_t row, std::int64_t feature) const {
-    return base + row / kBlock * kBlock * width + feature / kPairs * kBlock * kPairs + row % kBlock * kPairs +
-           feature % kPairs;
+    return base + row / kBlock * kBlock * width + feature / kColumns * kBlock * kColumns + row % kBlock * kColumns +
+           feature % kColumns;
   }
   Blocked from(std::int64_t row) const { return {base + row * width, width}; }  // a whole number of blocks on
 };

@@ -8,7 +8,7 @@
 
 #include "amx.hpp"
 
-// In each step of a product several tiles; from one to the next it is so many bfloat16.
+// The tiles that a shared one meets in a step; to the next row, tile or step it is so many bfloat16.
 struct Strip {
   const bf16* tiles;
   std::int64_t next_row;
@@ -16,8 +16,8 @@ struct Strip {
   std::int64_t next_step;
 };
 
-// Sums over the steps of a shared tile times two or four others, or of those times it. The shared one of a step is read
-// once for all of them; of one step after the other they lie end to end.
+// Sums over the steps of a shared tile times two or four others, or of those times it. A step's shared tile is read
+// once for all of them; those of the steps lie end to end.
 template <int num_tiles, bool shared_first>
 void multiply_shared(const bf16* shared, Strip others, std::int64_t num_steps, float* sums) {
   const std::int64_t row_bytes = others.next_row * sizeof(bf16);
@@ -55,9 +55,9 @@ void multiply_shared(const bf16* shared, Strip others, std::int64_t num_steps, f
 class Head {
  public:
   Head(std::int64_t row_stride, std::int64_t head_size)
-      : stride_(row_stride), size_(head_size), scale_(1.44269504f / __builtin_sqrtf(float(head_size))) {}
+      : stride_(row_stride), size_(head_size), scale_(kLog2OfE / __builtin_sqrtf(float(head_size))) {}
 
-  // Queries, keys and values [L, D] in rows; the contexts go to the rows and features of `out` from these on.
+  // Queries, keys and values [L, D] in rows; the contexts go to `out`, from this row and this feature on.
   void attend(const bf16* query, const bf16* key, const bf16* value, std::int64_t length, bool causal, Blocked out,
               std::int64_t out_row, std::int64_t out_feature) {
     const std::int64_t width = (length + 31) / 32 * 32;  // keys, padded to whole tiles of probabilities
@@ -75,7 +75,9 @@ class Head {
   }
 
  private:
-  // Near each other, and zero beyond the end.
+  static constexpr float kLog2OfE = 1.44269504f;  // the softmax takes powers of two
+
+  // Near each other, since each tile of queries reads all of them, and zero beyond the end, since whole tiles are read.
   const bf16* copy_keys(const bf16* key, std::int64_t length, std::int64_t width) {
     bf16* copied = keys_.of(width * size_);
     for (std::int64_t row = 0; row < length; ++row) {
@@ -88,7 +90,7 @@ class Head {
   // [16, D] to tiles [D / 32] of [16 pairs of features][16 queries].
   const bf16* pack_queries(const bf16* query, std::int64_t rows) {
     bf16* packed = queries_.of(kRows * size_);
-    for (std::int64_t feature = 0; feature < size_; feature += kPairs) {
+    for (std::int64_t feature = 0; feature < size_; feature += kColumns) {
       __m512i pairs[kRows];
       for (std::int64_t row = 0; row < kRows; ++row) {
         pairs[row] = row < rows ? _mm512_loadu_si512(query + row * stride_ + feature) : _mm512_setzero_si512();
@@ -103,8 +105,8 @@ class Head {
     bf16* packed = values_.of(width * size_);
     const __m256i zero = _mm256_setzero_si256();
     for (std::int64_t row = 0; row < width; row += 2) {
-      bf16* tile = packed + row / 32 * 32 * size_ + row % 32 / 2 * kPairs;
-      for (std::int64_t feature = 0; feature < size_; feature += 16, tile += kRows * kPairs) {
+      bf16* tile = packed + row / 32 * 32 * size_ + row % 32 / 2 * kColumns;
+      for (std::int64_t feature = 0; feature < size_; feature += 16, tile += kTile) {
         const auto* place = reinterpret_cast<const __m256i*>(value + row * stride_ + feature);
         const auto* below = reinterpret_cast<const __m256i*>(value + (row + 1) * stride_ + feature);
         const __m256i even = row < length ? _mm256_loadu_si256(place) : zero;
@@ -117,13 +119,13 @@ class Head {
     return packed;
   }
 
-  // To [keys][16].
+  // To [keys][16], those beyond the end too, which nobody reads.
   void score(const bf16* queries, const bf16* keys, std::int64_t width, float* scores) {
     finish_writes();
     std::int64_t first = 0;
     const auto score_next = [&](auto num_tiles) {
-      const Strip strip{keys + first * size_, size_, kRows * size_, kPairs};
-      multiply_shared<num_tiles, false>(queries, strip, size_ / kPairs, scores + first * kRows);
+      const Strip strip{keys + first * size_, size_, kRows * size_, kColumns};
+      multiply_shared<num_tiles, false>(queries, strip, size_ / kColumns, scores + first * kRows);
       first += kRows * num_tiles;
     };
     while (first + 4 * kRows <= width) score_next(std::integral_constant<int, 4>());
@@ -145,9 +147,9 @@ class Head {
       const __m512 score = _mm512_load_ps(scores + key * kRows);
       largest[key % 4] = _mm512_max_ps(largest[key % 4], causal ? _mm512_mask_mov_ps(lowest, sees(key), score) : score);
     }
-    const __m512 all = _mm512_max_ps(_mm512_max_ps(largest[0], largest[1]), _mm512_max_ps(largest[2], largest[3]));
+    const __m512 maximum = _mm512_max_ps(_mm512_max_ps(largest[0], largest[1]), _mm512_max_ps(largest[2], largest[3]));
     const __m512 scale = _mm512_set1_ps(scale_);
-    const __m512 shift = _mm512_mul_ps(all, scale);
+    const __m512 shift = _mm512_mul_ps(maximum, scale);
     __m512 sums[2] = {_mm512_setzero_ps(), _mm512_setzero_ps()};
     const auto weight_of = [&](std::int64_t key) {
       __m512 weight = exp2_of(_mm512_fmsub_ps(_mm512_load_ps(scores + key * kRows), scale, shift));
@@ -155,7 +157,7 @@ class Head {
       sums[key % 2] = _mm512_add_ps(sums[key % 2], weight);
       return weight;
     };
-    for (std::int64_t first = 0; first < width; first += kPairs) {
+    for (std::int64_t first = 0; first < width; first += kColumns) {
       __m512i pairs[kRows];
       for (std::int64_t i = 0; i < kRows; ++i) {
         const std::int64_t key = first + 2 * i;
@@ -168,20 +170,21 @@ class Head {
     return _mm512_div_ps(_mm512_set1_ps(1.0f), _mm512_add_ps(sums[0], sums[1]));
   }
 
+  // The values' sums by probability, divided by the sums of the probabilities.
   void weigh(const bf16* probabilities, const bf16* values, std::int64_t width, __m512 inverse, std::int64_t rows,
              Blocked out, std::int64_t out_row, std::int64_t out_feature) {
-    alignas(64) float shares[kRows];
-    _mm512_store_ps(shares, inverse);
+    alignas(64) float inverses[kRows];
+    _mm512_store_ps(inverses, inverse);
     finish_writes();
     std::int64_t feature = 0;
     const auto weigh_next = [&](auto num_tiles) {
-      const Strip strip{values + feature * kPairs, kPairs, kTile, kPairs * size_};
-      multiply_shared<num_tiles, true>(probabilities, strip, width / kPairs, sums_[0][0]);
+      const Strip strip{values + feature / kRows * kTile, kColumns, kTile, kColumns * size_};
+      multiply_shared<num_tiles, true>(probabilities, strip, width / kColumns, sums_[0][0]);
       for (std::int64_t row = 0; row < rows; ++row) {
-        const __m512 share = _mm512_set1_ps(shares[row]);
+        const __m512 factor = _mm512_set1_ps(inverses[row]);
         for (int tile = 0; tile < num_tiles; ++tile) {
-          const __m512 mean = _mm512_mul_ps(_mm512_load_ps(sums_[tile][row]), share);
-          store(out.at(out_row + row, out_feature + feature + kRows * tile), mean);
+          const __m512 context = _mm512_mul_ps(_mm512_load_ps(sums_[tile][row]), factor);
+          store(out.at(out_row + row, out_feature + feature + kRows * tile), context);
         }
       }
       feature += kRows * num_tiles;

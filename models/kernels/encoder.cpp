@@ -15,7 +15,9 @@
 #include "attention.hpp"
 #include "products.hpp"
 
-// Weights are those of products.hpp, all else float32.
+// The next three are what models/kernels/__init__.py passes, field by field in this order.
+
+// Weights as in products.hpp, all else float32.
 struct Layer {
   const bf16* query_key_value;  // [3 H, H], a head's queries, keys and values side by side
   const float* query_key_value_bias;
@@ -67,8 +69,8 @@ struct Group {
   std::int64_t capacity = 0;
 };
 
-// Best fit, longest first, into about as many groups for each thread; a sequence of more than half a group's size may be
-// alone.
+// Best fit, longest first, into about the same number of groups for each thread; a sequence of more than half a group's
+// size may be alone. The groups are in the order of their sizes, so that the last to be taken are small.
 std::vector<Group> make_groups(const Batch& batch, std::int64_t num_threads) {
   const std::int64_t num_tokens = batch.boundaries[batch.num_sequences];
   const std::int64_t share = kGroupRows * num_threads;
@@ -109,25 +111,27 @@ class Worker {
     num_rows_ = whole_blocks(group.num_tokens);
     states_ = {states_memory_.of(num_rows_ * hidden_), hidden_};
     context_ = {context_memory_.of(num_rows_ * hidden_), hidden_};
+    // The last block's rows beyond the tokens take part in all products: as zeros, not as what another group left.
     std::memset(states_.base, 0, sizeof(bf16) * num_rows_ * hidden_);
     std::memset(context_.base, 0, sizeof(bf16) * num_rows_ * hidden_);
-    copy(group, [&](std::int64_t token, std::int64_t feature, bf16* place) {
-      std::memcpy(place, states + token * hidden_ + feature, sizeof(bf16) * kPairs);
+    for_each_piece(group, [&](std::int64_t token, std::int64_t feature, bf16* place) {
+      std::memcpy(place, states + token * hidden_ + feature, sizeof(bf16) * kColumns);
     });
     for (std::int64_t i = 0; i < shape_.num_layers; ++i) run_layer(layers_[i], group);
-    copy(group, [&](std::int64_t token, std::int64_t feature, const bf16* place) {
-      std::memcpy(out + token * hidden_ + feature, place, sizeof(bf16) * kPairs);
+    for_each_piece(group, [&](std::int64_t token, std::int64_t feature, const bf16* place) {
+      std::memcpy(out + token * hidden_ + feature, place, sizeof(bf16) * kColumns);
     });
   }
 
  private:
+  // Calls with a token, a feature, and where this feature and the 31 behind it are in the states.
   template <typename Copy>
-  void copy(const Group& group, Copy copy_piece) {
+  void for_each_piece(const Group& group, Copy copy) {
     std::int64_t row = 0;
     for (const Sequence& sequence : group.sequences) {
       for (std::int64_t i = 0; i < sequence.length; ++i, ++row) {
-        for (std::int64_t feature = 0; feature < hidden_; feature += kPairs) {
-          copy_piece(sequence.start + i, feature, states_.at(row, feature));
+        for (std::int64_t feature = 0; feature < hidden_; feature += kColumns) {
+          copy(sequence.start + i, feature, states_.at(row, feature));
         }
       }
     }
@@ -139,7 +143,7 @@ class Worker {
     const std::int64_t num_parts = (num_rows_ + kGroupRows - 1) / kGroupRows;
     const std::int64_t part = whole_blocks((num_rows_ + num_parts - 1) / num_parts);
     for (std::int64_t first = 0; first < num_rows_; first += part) {
-      feed_forward(layer, states_.from(first), context_.from(first), std::min(part, num_rows_ - first));
+      after_attention(layer, states_.from(first), context_.from(first), std::min(part, num_rows_ - first));
     }
   }
 
@@ -185,7 +189,8 @@ class Worker {
     }
   }
 
-  void feed_forward(const Layer& layer, Blocked states, Blocked context, std::int64_t rows) {
+  // Attention's output layer with its norm, and the layers that widen and narrow with theirs.
+  void after_attention(const Layer& layer, Blocked states, Blocked context, std::int64_t rows) {
     float* sums = sums_memory_.of(rows * hidden_);
     accumulate(context, rows, {layer.attention_output, hidden_}, 0, hidden_ / 32, true, sums);
     add_norm(sums, layer.attention_output_bias, layer.attention_norm_weight, layer.attention_norm_bias, states, rows);

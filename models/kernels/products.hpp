@@ -3,7 +3,7 @@
 // Weights [N, K] lie in panels of 32 outputs, each in the order in which tiles read it:
 // [N / 32][K / 32][2 halves of the outputs][16 pairs of inputs][16 outputs][2 of the pair].
 //
-// Legend: N outputs, K inputs; a block is 32 rows, a panel 32 outputs, a step 32 inputs.
+// Legend: R rows, N outputs, K inputs; a block is 32 rows, a panel 32 outputs, a step 32 inputs.
 #pragma once
 
 #include "amx.hpp"
@@ -41,7 +41,8 @@ inline void multiply_tiles(const bf16* left, const bf16* right, std::int64_t num
 // Where the first 16 of a row's 32 sums are; the others are in the next tile.
 inline std::int64_t place_of(std::int64_t row) { return row / kRows * 2 * kTileSums + row % kRows * 16; }
 
-// Asks for the next panel piece by piece, so that it is in the core's cache when its turn comes.
+// Asks for the next panel piece by piece, so that it is in the core's cache when its turn comes. After the last one
+// there may be none: to ask for what is not there does no harm.
 class Prefetch {
  public:
   Prefetch(const bf16* next, std::int64_t num_blocks, std::int64_t num_steps)
