@@ -47,6 +47,14 @@ def optimize_for_inference(model: nn.Module) -> None:
                 stack.layer[index] = FusedBlock(cast(Block, block), linear)
 
 
+def mixes_lengths(model: nn.Module) -> bool:
+    """Whether a model is faster on batches of long and short sequences than on those of about equal ones.
+
+    The kernel for a CPU's matrix tiles makes groups of its own, and fills up a long sequence's with short ones.
+    """
+    return any(isinstance(module, TiledStack) for module in model.modules())
+
+
 @torch.inference_mode()
 def compile_blocks(model: nn.Module, batch: TokenBatch) -> None:
     """Has torch compile the blocks of an optimized model, which takes a pass of a batch; it serves those of any size.

@@ -18,13 +18,12 @@ Ints = npt.NDArray[np.int64]
 class BatchPlan:
     """The order in which a window goes to the device, and where it is cut.
 
-    Once the window's tokens are gathered by `token_order`, every batch is a contiguous slice of them, and sequences of
-    equal length are neighbours, so nothing is ever padded.
+    Once the window's tokens are gathered by `token_order`, every batch is a contiguous slice of them.
     """
 
-    order: Ints  # [N] sequence indices, longest first; equal lengths keep their order
+    order: Ints  # [N] sequence indices
     token_order: Ints  # [T] token indices in that order
-    seqlens: Ints  # [N] lengths in that order, never rising
+    seqlens: Ints  # [N] lengths in that order
     cuts: Ints  # [batches + 1] batch b holds sequences cuts[b]:cuts[b + 1] of `order`
     token_cuts: Ints  # [batches + 1] the same in tokens of `token_order`
 
@@ -34,20 +33,21 @@ class BatchPlan:
             yield slice(self.cuts[i], self.cuts[i + 1]), slice(self.token_cuts[i], self.token_cuts[i + 1])
 
 
-def plan_batches(cu_seqlens: Ints, token_budget: int) -> BatchPlan:
-    """Sorts a window by length and cuts it greedily into batches of at most `token_budget` tokens.
+def plan_batches(cu_seqlens: Ints, token_budget: int, *, by_length: bool = True) -> BatchPlan:
+    """Cuts a window greedily into batches of at most `token_budget` tokens.
 
-    Longest first, so that a batch too big for the device shows at once. A sequence longer than the budget is a batch of
-    its own.
+    A sequence longer than the budget is a batch of its own.
 
     Args:
         cu_seqlens: [N + 1] boundaries of the sequences in the window's flat tokens.
         token_budget: most tokens in a batch; packed, so padding does not count.
+        by_length: longest first, equal ones in their order: neighbours of equal length need no padding, and a batch too
+            big for the device shows at once. False leaves sequences in their order, long and short ones together.
     """
     seqlens = np.diff(cu_seqlens)
-    order = np.argsort(-seqlens, kind="stable")
-    sorted_lens = seqlens[order]
-    ends = np.cumsum(sorted_lens)
+    order = np.argsort(-seqlens, kind="stable") if by_length else np.arange(len(seqlens))
+    ordered_lens = seqlens[order]
+    ends = np.cumsum(ordered_lens)
     cuts = [0]
     while cuts[-1] < len(order):
         first = cuts[-1]
@@ -58,8 +58,8 @@ def plan_batches(cu_seqlens: Ints, token_budget: int) -> BatchPlan:
     token_ends = np.concatenate([np.zeros(1, dtype=np.int64), ends])
     return BatchPlan(
         order=order,
-        token_order=ranges(cu_seqlens[:-1][order], sorted_lens),
-        seqlens=sorted_lens,
+        token_order=ranges(cu_seqlens[:-1][order], ordered_lens),
+        seqlens=ordered_lens,
         cuts=sequence_cuts,
         token_cuts=token_ends[sequence_cuts],
     )

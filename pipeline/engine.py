@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from models.batch import TokenBatch
-from models.inference import compile_blocks
+from models.inference import compile_blocks, mixes_lengths
 from models.tokenization.flat import FlatEncoding
 from pipeline.batching import BatchPlan, plan_batches, ranges
 from pipeline.device import Moment, to_host
@@ -95,6 +95,7 @@ class Engine:
         self.task = task
         self.device: torch.device = next(model.parameters()).device
         self.budget = TokenBudget(self.device.type, most=token_budget)
+        self._mixes_lengths = mixes_lengths(model)
         self.schema = pa.schema([*task.fields, ERROR_FIELD])
         self.num_batches = 0  # computed so far: a sign of life in a long window
         self._compile_after_s = COMPILE_AFTER_S if self.device.type == "cuda" else math.inf
@@ -156,14 +157,14 @@ class Engine:
         encoding = window.encoding
         while True:
             token_budget = self.budget.tokens
-            plan = plan_batches(encoding.cu_seqlens, token_budget)
+            plan = plan_batches(encoding.cu_seqlens, token_budget, by_length=not self._mixes_lengths)
             try:
                 return self._launch(encoding, plan, token_budget)
             except (MemoryError, RuntimeError) as error:
-                if not _is_out_of_memory(error) or token_budget <= plan.seqlens[0]:
+                if not _is_out_of_memory(error) or token_budget <= plan.seqlens.max():
                     raise  # it is something else, or one text alone is too much
             # Not before: as long as the error was at hand, so was the memory of the pass that failed.
-            self.budget.lower(int(plan.seqlens[0]))
+            self.budget.lower(int(plan.seqlens.max()))
             torch.cuda.empty_cache()
 
     def collect(self, launched: Launched) -> Outputs:

@@ -5,9 +5,9 @@
     python tests/bench/forward_speed.py --device cuda --token-budget 65536 --rows 16384
 
 Base-size models with random weights, bfloat16, packed batches of log-normal lengths (median about 60 words, cut at 512
-tokens). All paths take each batch in turn with large products before it, so that what else runs on the machine meets
-all alike; the best time of each counts, and beside it the median. Accuracy is that of each token's last hidden state,
-against float32.
+tokens), cut from one window as the engine does it for each path: sorted by length, or for our kernel not. All paths
+take a batch in turn with large products before it, so that what else runs on the machine meets all alike; the best time
+of each counts, and beside it the median. Accuracy is that of each token's last hidden state, against float32.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import copy
 import math
 import statistics
 import time
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -25,7 +26,7 @@ from torch.nn import functional
 
 from models.batch import TokenBatch
 from models.encoder import EncoderModel
-from models.inference import compile_blocks, keep_freed_memory, optimize_for_inference
+from models.inference import compile_blocks, keep_freed_memory, mixes_lengths, optimize_for_inference
 from models.layers.block import Block
 from models.layers.fused_block import FusedBlock, LaidOutLinear
 from models.roberta import RobertaConfig, RobertaModel
@@ -54,12 +55,14 @@ def model_of(family: str) -> EncoderModel:
     return model.eval()
 
 
-def batches_of(num_rows: int, token_budget: int, count: int, device: torch.device) -> list[TokenBatch]:
-    """Batches from the longest texts of a window to the shortest."""
+def batches_of(
+    num_rows: int, token_budget: int, count: int, device: torch.device, *, by_length: bool
+) -> list[TokenBatch]:
+    """Some batches of a window, from the longest texts to the shortest or of all lengths."""
     generator = np.random.default_rng(0)
     words = np.exp(generator.normal(math.log(60.0), 0.7, num_rows))
     lengths = np.clip((words * TOKENS_PER_WORD).astype(np.int64) + 2, 3, 512)
-    plan = plan_batches(np.concatenate([[0], np.cumsum(lengths)]), token_budget)
+    plan = plan_batches(np.concatenate([[0], np.cumsum(lengths)]), token_budget, by_length=by_length)
     cuts = list(plan.batches())
     ids = torch.from_numpy(generator.integers(5, 20000, int(lengths.sum())))
     chosen = np.linspace(0, len(cuts) - 2, count).astype(int)
@@ -77,6 +80,17 @@ def paths_of(model: EncoderModel, device: torch.device, batch: TokenBatch) -> di
     blocks = [block for block in fused.encoder.layer if isinstance(block, Block)]
     fused.encoder.layer = torch.nn.ModuleList(FusedBlock(block, LaidOutLinear) for block in blocks)
     return {"modules": plain, "fused blocks, oneDNN": fused, "our kernel": best}
+
+
+@dataclass(kw_only=True)
+class Side:
+    """A path of a family's model, on the batches that the engine would give it."""
+
+    family: str
+    name: str
+    path: EncoderModel
+    batches: list[TokenBatch]
+    times: dict[int, list[float]] = field(default_factory=dict)  # seconds, of each batch
 
 
 def timed(path: EncoderModel, batch: TokenBatch) -> float:
@@ -111,39 +125,41 @@ def main() -> None:
 
     keep_freed_memory()
     device = torch.device(arguments.device)
-    batches = batches_of(arguments.rows, arguments.token_budget, arguments.batches, device)
-    models = {family: model_of(family).to(device) for family in arguments.families}
-    paths = {
-        (family, name): path
-        for family, model in models.items()
-        for name, path in paths_of(model, device, batches[0]).items()
+    batches = {
+        by_length: batches_of(arguments.rows, arguments.token_budget, arguments.batches, device, by_length=by_length)
+        for by_length in (True, False)
     }
+    models = {family: model_of(family).to(device) for family in arguments.families}
+    sides = [
+        Side(family=family, name=name, path=path, batches=batches[not mixes_lengths(path)])
+        for family, model in models.items()
+        for name, path in paths_of(model, device, batches[True][0]).items()
+    ]
     rates: list[float] = []
-    times: dict[tuple[str, str], list[list[float]]] = {key: [[] for _ in batches] for key in paths}
-    for path in paths.values():
-        path.forward_packed(batches[0])
+    for side in sides:
+        side.path.forward_packed(side.batches[0])
     for _ in range(arguments.rounds):
-        for index, batch in enumerate(batches):
+        for index in range(arguments.batches):
             rates.append(matmul_rate(device, torch.bfloat16, seconds=CEILING_S))
-            for key, path in paths.items():
-                times[key][index].append(timed(path, batch))
+            for side in sides:
+                side.times.setdefault(index, []).append(timed(side.path, side.batches[index]))
 
-    tokens = sum(batch.num_tokens for batch in batches)
     flops = flops_per_token(next(iter(models.values())).config)
     best, middle = max(rates), statistics.median(rates)
     place = device_name(device) if device.type == "cuda" else f"{torch.get_num_threads()} threads"
-    print(f"torch {torch.__version__}, {place}, {tokens:,} tokens in {len(batches)} batches")
+    print(f"torch {torch.__version__}, {place}, {arguments.batches} batches of {arguments.token_budget:,} tokens")
     print(f"ceiling: best {best / 1e12:.2f} TFLOP/s = {best / flops:,.0f} tokens/s, median {middle / 1e12:.2f} TFLOP/s")
     print(f"{'family':10} {'path, bfloat16':26} {'tokens/s':>9} {'share':>7} {'median':>9} {'share':>7}")
-    for (family, name), by_batch in times.items():
-        fastest = tokens / sum(min(one) for one in by_batch)
-        usual = tokens / sum(statistics.median(one) for one in by_batch)
+    for side in sides:
+        tokens = sum(batch.num_tokens for batch in side.batches)
+        fastest = tokens / sum(min(times) for times in side.times.values())
+        usual = tokens / sum(statistics.median(times) for times in side.times.values())
         shares = fastest * flops / best, usual * flops / middle
-        print(f"{family:10} {name:26} {fastest:9,.0f} {shares[0]:7.1%} {usual:9,.0f} {shares[1]:7.1%}")
+        print(f"{side.family:10} {side.name:26} {fastest:9,.0f} {shares[0]:7.1%} {usual:9,.0f} {shares[1]:7.1%}")
     print(f"{'family':10} {'against float32':26} {'least cosine':>13} {'same label':>11}")
-    for (family, name), path in paths.items():
-        cosine, same = accuracy(models[family], path, batches[len(batches) // 2])
-        print(f"{family:10} {name:26} {cosine:13.6f} {same:11.2%}")
+    for side in sides:
+        cosine, same = accuracy(models[side.family], side.path, side.batches[len(side.batches) // 2])
+        print(f"{side.family:10} {side.name:26} {cosine:13.6f} {same:11.2%}")
 
 
 if __name__ == "__main__":

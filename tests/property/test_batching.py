@@ -11,10 +11,12 @@ from pipeline.batching import plan_batches
 lengths = st.lists(st.integers(1, 40), max_size=60)
 
 
-@given(lengths=lengths, budget=st.integers(1, 100))
-def test_every_token_is_in_one_batch_and_sequences_stay_whole(lengths: list[int], budget: int) -> None:
+@given(lengths=lengths, budget=st.integers(1, 100), by_length=st.booleans())
+def test_every_token_is_in_one_batch_and_sequences_stay_whole(
+    lengths: list[int], budget: int, by_length: bool
+) -> None:
     boundaries = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
-    plan = plan_batches(boundaries, budget)
+    plan = plan_batches(boundaries, budget, by_length=by_length)
 
     seen: list[int] = []
     for sequences, tokens in plan.batches():
@@ -24,6 +26,12 @@ def test_every_token_is_in_one_batch_and_sequences_stay_whole(lengths: list[int]
         assert plan.token_order[tokens].tolist() == expected
         seen += expected
     assert sorted(seen) == list(range(sum(lengths)))
+
+
+@given(lengths=lengths)
+def test_sequences_may_stay_in_their_order(lengths: list[int]) -> None:
+    boundaries = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+    assert plan_batches(boundaries, 50, by_length=False).seqlens.tolist() == lengths
 
 
 @given(lengths=lengths, budget=st.integers(1, 100))
