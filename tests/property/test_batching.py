@@ -12,9 +12,7 @@ lengths = st.lists(st.integers(1, 40), max_size=60)
 
 
 @given(lengths=lengths, budget=st.integers(1, 100), by_length=st.booleans())
-def test_every_token_is_in_one_batch_and_sequences_stay_whole(
-    lengths: list[int], budget: int, by_length: bool
-) -> None:
+def test_every_token_is_in_one_batch_and_sequences_stay_whole(lengths: list[int], budget: int, by_length: bool) -> None:
     boundaries = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
     plan = plan_batches(boundaries, budget, by_length=by_length)
 
