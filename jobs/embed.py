@@ -97,7 +97,7 @@ class BoundEmbed:
 
     def forward(self, model: Any, batch: TokenBatch) -> tuple[Tensor, ...]:
         """Gives one vector a sequence, [N, D] float32, not normalised."""
-        output = model.forward_packed(batch)
+        output = model.forward_packed(batch, first_tokens=self.pooling in ("cls", "pooler"))
         return (self._pool(output, batch.cu_seqlens)[:, : self.dimensions],)
 
     def decode(
@@ -129,7 +129,7 @@ class BoundEmbed:
             return pooled.float()
         states: Tensor = output.last_hidden_state
         if self.pooling == "cls":
-            return states[cu_seqlens[:-1].long()].float()
+            return states.float()
         # Each sequence is summed on its own and in order: its vector does not depend on its neighbours.
         return torch.segment_reduce(states.float(), self.pooling, offsets=cu_seqlens.long())
 

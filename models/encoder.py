@@ -145,10 +145,16 @@ class EncoderModel(PreTrainedModel):
         # As the reference's tuples are: the pooler's output in second place even if None.
         return output.last_hidden_state, pooler_output, *output.to_tuple()[1:]
 
-    def forward_packed(self, batch: TokenBatch) -> BaseModelOutputWithPoolingAndCrossAttentions:
+    def forward_packed(
+        self, batch: TokenBatch, *, first_tokens: bool = False
+    ) -> BaseModelOutputWithPoolingAndCrossAttentions:
         """Hidden states [T, H] of a packed batch, and the pooler's output [N, H] where there is a pooler.
 
         The numbers are those of the padded forward pass, up to rounding.
+
+        Args:
+            first_tokens: Only each sequence's first token is wanted: the states are [N, H], and the last block computes
+                those of no other.
 
         Raises:
             ValueError: a sequence is longer than the model can take.
@@ -156,9 +162,10 @@ class EncoderModel(PreTrainedModel):
         self._check_length(batch.max_seqlen)
         layout = PackedLayout.of(batch, causal=self.config.is_decoder)
         inputs = given(input_ids=batch.input_ids, token_type_ids=batch.token_type_ids, **batch.extras)
-        states = self.encoder(self.embed(layout, **inputs), layout).last_hidden_state
+        states = self.encoder(self.embed(layout, **inputs), layout, first_tokens=first_tokens).last_hidden_state
+        first_states = states if first_tokens else layout.first_tokens(states)
         return BaseModelOutputWithPoolingAndCrossAttentions(
-            last_hidden_state=states, pooler_output=self._pool(layout.first_tokens(states))
+            last_hidden_state=states, pooler_output=self._pool(first_states)
         )
 
     def embed(self, layout: Layout, **inputs: Tensor) -> Tensor:

@@ -49,9 +49,11 @@ class ModelWithHead(PreTrainedModel):
         """Runs the encoder on a padded batch; arguments that are None are left to its defaults."""
         return cast(BaseModelOutputWithPoolingAndCrossAttentions, self.base_model(**given(**inputs), return_dict=True))
 
-    def encode_packed(self, batch: TokenBatch) -> BaseModelOutputWithPoolingAndCrossAttentions:
+    def encode_packed(
+        self, batch: TokenBatch, *, first_tokens: bool = False
+    ) -> BaseModelOutputWithPoolingAndCrossAttentions:
         """Runs the encoder on a packed batch."""
-        return cast(EncoderModel, self.base_model).forward_packed(batch)
+        return cast(EncoderModel, self.base_model).forward_packed(batch, first_tokens=first_tokens)
 
 
 class ModelWithLMHead(ModelWithHead):
@@ -234,7 +236,7 @@ class ForSequenceClassification(ModelWithHead):
             output_hidden_states=output_hidden_states,
             **family_inputs,
         )
-        logits = self.score(encoded, PaddedLayout())
+        logits = self.score(encoded.last_hidden_state[:, 0], encoded.pooler_output)
         output = SequenceClassifierOutput(
             loss=None if labels is None else losses.sequence_classification_loss(logits, labels, self.config),
             logits=logits,
@@ -245,11 +247,12 @@ class ForSequenceClassification(ModelWithHead):
 
     def forward_packed(self, batch: TokenBatch) -> SequenceClassifierOutput:
         """Logits [N, L]."""
-        return SequenceClassifierOutput(logits=self.score(self.encode_packed(batch), PackedLayout.of(batch)))
+        encoded = self.encode_packed(batch, first_tokens=True)
+        return SequenceClassifierOutput(logits=self.score(encoded.last_hidden_state, encoded.pooler_output))
 
-    def score(self, encoded: BaseModelOutputWithPoolingAndCrossAttentions, layout: Layout) -> Tensor:
-        """Logits [N, L], of each sequence's first token."""
-        return cast(Tensor, self.classifier(layout.first_tokens(encoded.last_hidden_state)))
+    def score(self, first_tokens: Tensor, pooler_output: Tensor | None) -> Tensor:
+        """Logits [N, L], of the states of each sequence's first token, or of the pooler's output; both are [N, H]."""
+        return cast(Tensor, self.classifier(first_tokens))
 
 
 class ForMultipleChoice(ModelWithHead):

@@ -20,10 +20,8 @@ from models.heads import (
     ForTokenClassification,
 )
 from models.layers.embeddings import AbsoluteEmbeddings
-from models.layers.layout import Layout
 from models.lm_heads import LMHead, PredictionHeads
 from models.modeling import PreTrainedModel
-from models.outputs import BaseModelOutputWithPoolingAndCrossAttentions
 
 
 class BertPreTrainedModel(PreTrainedModel):
@@ -77,9 +75,8 @@ class BertForSequenceClassification(BertPreTrainedModel, ForSequenceClassificati
         self.classifier = nn.Linear(config.hidden_size, config.num_labels)
         self.post_init()
 
-    def score(self, encoded: BaseModelOutputWithPoolingAndCrossAttentions, layout: Layout) -> Tensor:
-        """Logits [N, L], of the pooler's output."""
-        return cast(Tensor, self.classifier(self.dropout(encoded.pooler_output)))
+    def score(self, first_tokens: Tensor, pooler_output: Tensor | None) -> Tensor:
+        return cast(Tensor, self.classifier(self.dropout(pooler_output)))
 
 
 class BertForMultipleChoice(BertPreTrainedModel, ForMultipleChoice):

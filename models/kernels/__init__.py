@@ -52,6 +52,7 @@ class _Batch(ctypes.Structure):
         ("cosine", ctypes.c_void_p),
         ("num_rotated", ctypes.c_int64),
         ("causal", ctypes.c_int64),
+        ("only_first", ctypes.c_int64),
     )
 
 
@@ -75,8 +76,9 @@ class EncoderKernel:
         causal: bool,
         rotation: tuple[Tensor, Tensor] | None = None,
         rotates_values: bool = False,
+        first_tokens: bool = False,
     ) -> Tensor:
-        """The states after the layers.
+        """The states [T, H] after the layers.
 
         Args:
             states: [T, H] bfloat16.
@@ -85,6 +87,7 @@ class EncoderKernel:
                 norms in float32.
             epsilon: Of the norms.
             rotation: Sine and cosine, each broadcasts to [T, 1, D / 2].
+            first_tokens: Gives those of each sequence's first token alone, [N, H]; no sequence is empty.
 
         Raises:
             ValueError: states, boundaries or weights are not what the kernel takes, which would read beyond them.
@@ -99,12 +102,13 @@ class EncoderKernel:
             if len(layer) != _TENSORS_A_LAYER:
                 raise ValueError(f"expected {_TENSORS_A_LAYER} tensors of a layer, found {len(layer)}")
         states = states.contiguous()
-        out = torch.empty_like(states)
+        num_sequences = len(cu_seqlens) - 1
+        out = states.new_empty(num_sequences if first_tokens else len(states), states.shape[1])
         if not len(states):
             return out
         pointers = [tensor.data_ptr() for layer in layers for tensor in layer]
         shape = _Shape(len(layers), num_heads, states.shape[1] // num_heads, intermediate_size, epsilon)
-        batch = _Batch(cu_seqlens.data_ptr(), len(cu_seqlens) - 1, causal=causal)
+        batch = _Batch(cu_seqlens.data_ptr(), num_sequences, causal=causal, only_first=first_tokens)
         if rotation is not None:
             sine, cosine = (part.expand(len(states), 1, -1).float().contiguous() for part in rotation)
             batch.sine, batch.cosine = sine.data_ptr(), cosine.data_ptr()

@@ -57,15 +57,16 @@ class Head {
   Head(std::int64_t row_stride, std::int64_t head_size)
       : stride_(row_stride), size_(head_size), scale_(kLog2OfE / __builtin_sqrtf(float(head_size))) {}
 
-  // Queries, keys and values [L, D] in rows; the contexts go to `out`, from this row and this feature on.
-  void attend(const bf16* query, const bf16* key, const bf16* value, std::int64_t length, bool causal, Blocked out,
-              std::int64_t out_row, std::int64_t out_feature) {
+  // Queries, keys and values [L, D] in rows; the contexts go to `out`, from this row and this feature on: those of the
+  // first `num_queries` at least.
+  void attend(const bf16* query, const bf16* key, const bf16* value, std::int64_t length, std::int64_t num_queries,
+              bool causal, Blocked out, std::int64_t out_row, std::int64_t out_feature) {
     const std::int64_t width = (length + 31) / 32 * 32;  // keys, padded to whole tiles of probabilities
     const bf16* keys = copy_keys(key, length, width);
     const bf16* values = pack_values(value, length, width);
     float* scores = scores_.of(kRows * width);
     bf16* probabilities = probabilities_.of(kRows * width);
-    for (std::int64_t first = 0; first < length; first += kRows) {
+    for (std::int64_t first = 0; first < num_queries; first += kRows) {
       const std::int64_t rows = std::min<std::int64_t>(kRows, length - first);
       score(pack_queries(query + first * stride_, rows), keys, width, scores);
       const __m512 inverse = causal ? softmax<true>(scores, length, width, first + 1, probabilities)

@@ -9,6 +9,7 @@
 // size, I intermediate size.
 
 #include <atomic>
+#include <limits>
 #include <new>
 
 #include "amx.hpp"
@@ -48,6 +49,7 @@ struct Batch {
   const float* cosine;
   std::int64_t num_rotated;  // of a head's three vectors: 0, 2 (queries and keys) or 3
   std::int64_t causal;
+  std::int64_t only_first;  // whether nothing but the states of each sequence's first token is wanted
 };
 
 namespace {
@@ -59,6 +61,7 @@ constexpr std::int64_t kWideColumns = 384;  // of the intermediate states at a t
 std::int64_t whole_blocks(std::int64_t rows) { return (rows + 31) / 32 * 32; }
 
 struct Sequence {
+  std::int64_t index;
   std::int64_t start;  // first token
   std::int64_t length;
 };
@@ -78,7 +81,7 @@ std::vector<Group> make_groups(const Batch& batch, std::int64_t num_threads) {
   const std::int64_t capacity = whole_blocks((num_tokens + num_groups - 1) / num_groups);
   std::vector<Sequence> sequences;
   for (std::int64_t i = 0; i < batch.num_sequences; ++i) {
-    sequences.push_back({batch.boundaries[i], batch.boundaries[i + 1] - batch.boundaries[i]});
+    sequences.push_back({i, batch.boundaries[i], batch.boundaries[i + 1] - batch.boundaries[i]});
   }
   std::stable_sort(sequences.begin(), sequences.end(), [](auto& a, auto& b) { return a.length > b.length; });
   std::vector<Group> groups;
@@ -100,13 +103,20 @@ std::vector<Group> make_groups(const Batch& batch, std::int64_t num_threads) {
   return groups;
 }
 
+// A row for each sequence, where only first tokens are wanted: what the last layer's attention leaves of them. What
+// comes after it is done for all sequences together, since a group has too few to be worth a pass over the weights.
+struct FirstTokens {
+  Blocked states, context;
+};
+
 // One thread's memory and work.
 class Worker {
  public:
-  Worker(const Layer* layers, const Shape& shape, const Batch& batch)
+  Worker(const Layer* layers, const Shape& shape, const Batch& batch, FirstTokens first_tokens)
       : layers_(layers), shape_(shape), batch_(batch), hidden_(shape.num_heads * shape.head_size),
-        head_(3 * shape.head_size, shape.head_size) {}
+        first_tokens_(first_tokens), head_(3 * shape.head_size, shape.head_size) {}
 
+  // The group's states after all layers, to `out`; or its first tokens' after the last attention, to their rows.
   void run(const Group& group, const bf16* states, bf16* out) {
     num_rows_ = whole_blocks(group.num_tokens);
     states_ = {states_memory_.of(num_rows_ * hidden_), hidden_};
@@ -117,10 +127,26 @@ class Worker {
     for_each_piece(group, [&](std::int64_t token, std::int64_t feature, bf16* place) {
       std::memcpy(place, states + token * hidden_ + feature, sizeof(bf16) * kColumns);
     });
-    for (std::int64_t i = 0; i < shape_.num_layers; ++i) run_layer(layers_[i], group);
+    for (std::int64_t i = 0; i < shape_.num_layers - batch_.only_first; ++i) run_layer(layers_[i], group);
+    if (batch_.only_first) {
+      attend(layers_[shape_.num_layers - 1], group, 1);
+      keep_first_tokens(group);
+      return;
+    }
     for_each_piece(group, [&](std::int64_t token, std::int64_t feature, const bf16* place) {
       std::memcpy(out + token * hidden_ + feature, place, sizeof(bf16) * kColumns);
     });
+  }
+
+  // The last layer's rest for some first tokens, from a whole number of blocks on; their states go to `out`.
+  void finish_first_tokens(std::int64_t first, std::int64_t num_rows, bf16* out) {
+    after_attention(layers_[shape_.num_layers - 1], first_tokens_.states.from(first), first_tokens_.context.from(first),
+                    num_rows);
+    for (std::int64_t row = first; row < std::min(first + num_rows, batch_.num_sequences); ++row) {
+      for (std::int64_t feature = 0; feature < hidden_; feature += kColumns) {
+        std::memcpy(out + row * hidden_ + feature, first_tokens_.states.at(row, feature), sizeof(bf16) * kColumns);
+      }
+    }
   }
 
  private:
@@ -137,8 +163,21 @@ class Worker {
     }
   }
 
+  void keep_first_tokens(const Group& group) {
+    std::int64_t row = 0;
+    for (const Sequence& sequence : group.sequences) {
+      for (std::int64_t feature = 0; feature < hidden_; feature += kColumns) {
+        std::memcpy(first_tokens_.states.at(sequence.index, feature), states_.at(row, feature),
+                    sizeof(bf16) * kColumns);
+        std::memcpy(first_tokens_.context.at(sequence.index, feature), context_.at(row, feature),
+                    sizeof(bf16) * kColumns);
+      }
+      row += sequence.length;
+    }
+  }
+
   void run_layer(const Layer& layer, const Group& group) {
-    attend(layer, group);
+    attend(layer, group, std::numeric_limits<std::int64_t>::max());
     // Rows in parts of equal size, since a part's sums and states must fit the cache.
     const std::int64_t num_parts = (num_rows_ + kGroupRows - 1) / kGroupRows;
     const std::int64_t part = whole_blocks((num_rows_ + num_parts - 1) / num_parts);
@@ -147,8 +186,9 @@ class Worker {
     }
   }
 
-  // Head by head, so that a head's queries, keys and values are still near when attention takes them.
-  void attend(const Layer& layer, const Group& group) {
+  // Head by head, so that a head's queries, keys and values are still near when attention takes them. Of each sequence
+  // at most so many queries are wanted.
+  void attend(const Layer& layer, const Group& group, std::int64_t most_queries) {
     const std::int64_t width = 3 * shape_.head_size;
     bf16* rows = query_key_value_memory_.of(num_rows_ * width);
     for (std::int64_t head = 0; head < shape_.num_heads; ++head) {
@@ -163,8 +203,8 @@ class Worker {
       for (const Sequence& sequence : group.sequences) {
         bf16* query = rows + first * width;
         if (batch_.num_rotated) rotate(query, sequence);
-        head_.attend(query, query + shape_.head_size, query + 2 * shape_.head_size, sequence.length, batch_.causal,
-                     context_, first, head * shape_.head_size);
+        head_.attend(query, query + shape_.head_size, query + 2 * shape_.head_size, sequence.length,
+                     std::min(most_queries, sequence.length), batch_.causal, context_, first, head * shape_.head_size);
         first += sequence.length;
       }
     }
@@ -245,6 +285,7 @@ class Worker {
   const Shape& shape_;
   const Batch& batch_;
   std::int64_t hidden_;
+  FirstTokens first_tokens_;
   Head head_;
   std::int64_t num_rows_ = 0;
   Blocked states_{}, context_{};
@@ -254,20 +295,35 @@ class Worker {
 
 }  // namespace
 
-// The states [T, H] after all blocks, to `out`, which may be the same memory. False if memory ran out.
+// The states [T, H] after all blocks, to `out`, which may be the same memory; or those of first tokens, [N, H]. False if
+// memory ran out.
 extern "C" bool encode_packed(const Layer* layers, const Shape* shape, const Batch* batch, const bf16* states,
                               bf16* out, int num_threads) try {
   const std::vector<Group> groups = make_groups(*batch, num_threads);
+  const std::int64_t hidden = shape->num_heads * shape->head_size;
+  const std::int64_t num_first = batch->only_first ? whole_blocks(batch->num_sequences) : 0;
+  const std::int64_t part = std::min(kGroupRows, whole_blocks(num_first / num_threads + 1));
+  Scratch<bf16> first_states, first_context;
+  const FirstTokens first_tokens{{first_states.of(num_first * hidden), hidden},
+                                 {first_context.of(num_first * hidden), hidden}};
   std::atomic<bool> is_done = true;
 #pragma omp parallel num_threads(num_threads)
   {
     const Tiles tiles;
-    Worker worker(layers, *shape, *batch);
+    Worker worker(layers, *shape, *batch, first_tokens);
 #pragma omp for schedule(dynamic)
     for (std::size_t i = 0; i < groups.size(); ++i) {
       try {
         worker.run(groups[i], states, out);
       } catch (const std::bad_alloc&) {  // no exception may leave a parallel region
+        is_done = false;
+      }
+    }
+#pragma omp for schedule(dynamic)
+    for (std::int64_t first = 0; first < num_first; first += part) {
+      try {
+        worker.finish_first_tokens(first, std::min(part, num_first - first), out);
+      } catch (const std::bad_alloc&) {
         is_done = false;
       }
     }

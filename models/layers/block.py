@@ -113,8 +113,12 @@ class Block(nn.Module):
         rotation: Rotation | None = None,
         head_mask: Tensor | None = None,
         output_attentions: bool = False,
+        first_tokens: bool = False,
     ) -> tuple[Tensor, Tensor | None, Tensor | None]:
-        """The new states [..., H], and the probabilities of self- and cross-attention if they are needed."""
+        """The new states [..., H], and the probabilities of self- and cross-attention if they are needed.
+
+        With `first_tokens` the states of each sequence's first token alone, [N, H].
+        """
         states, probabilities = self.attention(
             states, layout, cache=cache, rotation=rotation, head_mask=head_mask, output_attentions=output_attentions
         )
@@ -128,6 +132,8 @@ class Block(nn.Module):
                 head_mask=head_mask,
                 output_attentions=output_attentions,
             )
+        if first_tokens:
+            states = layout.first_tokens(states)
         return self._feed_forward(states), probabilities, cross_probabilities
 
     def _feed_forward(self, states: Tensor) -> Tensor:
@@ -166,7 +172,12 @@ class BlockStack(nn.Module):
         head_mask: Tensor | None = None,
         output_attentions: bool = False,
         output_hidden_states: bool = False,
+        first_tokens: bool = False,
     ) -> StackOutput:
+        """The states [..., H]; with `first_tokens` those of each sequence's first token, [N, H].
+
+        Of the last block they are then what is computed after its attention.
+        """
         hidden_states = [states]
         attentions: list[Tensor] = []
         cross_attentions: list[Tensor] = []
@@ -179,6 +190,7 @@ class BlockStack(nn.Module):
                 "rotation": rotation,
                 "head_mask": masks[index],
                 "output_attentions": output_attentions,
+                "first_tokens": first_tokens and index == len(self.layer) - 1,
             }
             if self.gradient_checkpointing and self.training:
                 result = checkpoint(block, states, layout, use_reentrant=False, **options)

@@ -138,9 +138,15 @@ class FusedBlock(nn.Module):
         self._parts = tuple(torch.compile(part, dynamic=True) for part in parts) if wanted else parts
 
     def forward(
-        self, states: Tensor, layout: Layout, *, rotation: Rotation | None = None, **options: Any
+        self,
+        states: Tensor,
+        layout: Layout,
+        *,
+        rotation: Rotation | None = None,
+        first_tokens: bool = False,
+        **options: Any,
     ) -> tuple[Tensor, None, None]:
-        """The new states [..., H].
+        """The new states [..., H]; with `first_tokens` those of each sequence's first token, [N, H].
 
         Raises:
             ValueError: something is asked for that only a `Block` has.
@@ -149,6 +155,8 @@ class FusedBlock(nn.Module):
         before_attention, after_attention = self._parts
         query, key, value = before_attention(states, rotation)
         context, _ = layout.attend(query, key, value, AttentionTerms())
+        if first_tokens:
+            context, states = layout.first_tokens(context), layout.first_tokens(states)
         return after_attention(context, states), None, None
 
 

@@ -15,7 +15,6 @@ from models.layers.attention import Attention
 from models.layers.block import Block, BlockStack, StackOutput
 from models.layers.fused_block import refuse
 from models.layers.layout import Layout, PackedLayout
-from models.layers.rotary import Rotation
 
 
 class TiledStack(nn.Module):
@@ -39,10 +38,8 @@ class TiledStack(nn.Module):
         self.gradient_checkpointing = False
         self.train(stack.training)
 
-    def forward(
-        self, states: Tensor, layout: Layout, *, output_hidden_states: bool = False, **options: Any
-    ) -> StackOutput:
-        """[T, H] to [T, H].
+    def forward(self, states: Tensor, layout: Layout, *, first_tokens: bool = False, **options: Any) -> StackOutput:
+        """[T, H] to [T, H], or where only first tokens are wanted to [N, H].
 
         Raises:
             ValueError: the batch is padded, or something is asked for that only a `BlockStack` has.
@@ -58,27 +55,19 @@ class TiledStack(nn.Module):
                 "a model that was prepared for inference has no gradients: run it in torch.inference_mode()"
             )
         rotation = self.stack.rotation(states, layout)
-        if not output_hidden_states:
-            return StackOutput(last_hidden_state=self._encode(states, layout, rotation, self.weights))
-        hidden_states = [states]
-        for weights in self.weights:
-            hidden_states.append(self._encode(hidden_states[-1], layout, rotation, [weights]))
-        return StackOutput(last_hidden_state=hidden_states[-1], hidden_states=tuple(hidden_states))
-
-    def _encode(
-        self, states: Tensor, layout: PackedLayout, rotation: Rotation | None, weights: list[tuple[Tensor, ...]]
-    ) -> Tensor:
-        return self.kernel.encode(
+        last = self.kernel.encode(
             states,
             layout.cu_seqlens,
-            weights,
+            self.weights,
             num_heads=self.num_heads,
             intermediate_size=self.intermediate_size,
             epsilon=self.epsilon,
             causal=layout.causal,
             rotation=None if rotation is None else (rotation.sine, rotation.cosine),
             rotates_values=rotation is not None and rotation.of_values,
+            first_tokens=first_tokens,
         )
+        return StackOutput(last_hidden_state=last)
 
 
 def can_tile(stack: BlockStack) -> bool:

@@ -111,6 +111,18 @@ def test_matrix_tiles_are_close(name: str) -> None:
 
 
 @each_model
+@pytest.mark.parametrize("prepare", [False, True])
+def test_first_tokens_alone_are_those_among_all(name: str, prepare: bool) -> None:
+    model, batch = random_model(name), random_batch()
+    if prepare:
+        model = prepared(model)
+    with torch.inference_mode():
+        found = model.forward_packed(batch, first_tokens=True)
+    expected = states(model, batch)[batch.cu_seqlens[:-1].long()]
+    torch.testing.assert_close(found.last_hidden_state, expected, atol=TOLERANCE, rtol=0.0)
+
+
+@each_model
 def test_a_row_alone_equals_the_row_among_others(name: str) -> None:
     fast, batch = prepared(random_model(name)), random_batch()
     together = states(fast, batch).split(LENGTHS)

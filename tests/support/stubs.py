@@ -41,13 +41,16 @@ def stub_config(labels: Sequence[str] = ("O", "B-PER", "I-PER"), **fields: Any) 
 
 
 class StubModel:
-    """Answers `forward_packed` with the outputs it was made with."""
+    """Answers `forward_packed` with the outputs it was made with, of which states are those of all tokens."""
 
     def __init__(self, **outputs: torch.Tensor | None) -> None:
         self.outputs = SimpleNamespace(**outputs)
 
-    def forward_packed(self, batch: TokenBatch) -> SimpleNamespace:
-        return self.outputs
+    def forward_packed(self, batch: TokenBatch, *, first_tokens: bool = False) -> SimpleNamespace:
+        if not first_tokens:
+            return self.outputs
+        states = self.outputs.last_hidden_state[batch.cu_seqlens[:-1].long()]
+        return SimpleNamespace(**(vars(self.outputs) | {"last_hidden_state": states}))
 
 
 def encoding_of(seqlens: Sequence[int], text_index: Sequence[int]) -> FlatEncoding:

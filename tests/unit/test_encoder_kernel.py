@@ -134,13 +134,17 @@ def test_what_is_not_finite_stays_in_its_sequence(kernel: EncoderKernel) -> None
     assert found[20:].isfinite().all()
 
 
-def test_hidden_states_of_each_layer(kernel: EncoderKernel) -> None:
-    stack = tiled(random_stack(2, 32, 128, num_layers=3), kernel)
-    states, layout = random_states(30, 64), layout_of([10, 20])
-    found = stack(states, layout, output_hidden_states=True)
-    assert len(found.hidden_states) == 4
-    assert torch.equal(found.hidden_states[0], states)
-    assert torch.equal(found.hidden_states[-1], stack(states, layout).last_hidden_state)
+@pytest.mark.parametrize("lengths", [LENGTHS, [7], [5] * 70, [3] * 1100], ids=["mixed", "one", "some", "many"])
+@pytest.mark.parametrize("num_layers", [1, 3])
+@pytest.mark.parametrize("causal", [False, True])
+def test_first_tokens_alone_are_those_among_all(
+    kernel: EncoderKernel, lengths: list[int], num_layers: int, causal: bool
+) -> None:
+    stack = tiled(random_stack(2, 64, 256, num_layers=num_layers), kernel)
+    states, layout = random_states(sum(lengths), 128), layout_of(lengths, causal=causal)
+    with torch.inference_mode():
+        found = stack(states, layout, first_tokens=True).last_hidden_state.float()
+    assert torch.equal(found, last(stack, states, layout)[layout.cu_seqlens[:-1].long()])
 
 
 def test_products_of_torch_are_unharmed(kernel: EncoderKernel) -> None:
