@@ -16,7 +16,7 @@ import xxhash
 import models
 from models.errors import CheckpointError, ModelNotFound
 from models.hub import Source
-from models.inference import keep_freed_memory, optimize_for_inference
+from models.inference import optimize_for_inference, tune_memory
 from pipeline.engine import Engine
 from pipeline.options import InputOptions, ModelOptions, OutputOptions, WorkerOptions
 from pipeline.replica import Replica
@@ -61,7 +61,7 @@ def load_engine(model: ModelOptions, task: Task, workers: WorkerOptions) -> Engi
     device = "cuda" if workers.gpus and torch.cuda.is_available() else "cpu"
     if device == "cpu":
         torch.set_num_threads(max(1, round(workers.cpus)))
-        keep_freed_memory()
+        tune_memory()
     loaded = models.load_model(
         files.path, task=task.head, revision=files.revision, dtype=_dtype(model.dtype, device), device=device
     )

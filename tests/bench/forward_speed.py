@@ -26,7 +26,7 @@ from torch.nn import functional
 
 from models.batch import TokenBatch
 from models.encoder import EncoderModel
-from models.inference import compile_blocks, keep_freed_memory, mixes_lengths, optimize_for_inference
+from models.inference import compile_blocks, mixes_lengths, optimize_for_inference, tune_memory
 from models.layers.block import Block
 from models.layers.fused_block import FusedBlock, LaidOutLinear
 from models.roberta import RobertaConfig, RobertaModel
@@ -123,7 +123,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     arguments = parser.parse_args()
 
-    keep_freed_memory()
+    tune_memory()
     device = torch.device(arguments.device)
     batches = {
         by_length: batches_of(arguments.rows, arguments.token_budget, arguments.batches, device, by_length=by_length)
