@@ -27,8 +27,10 @@ from tests.parity.test_fast_paths import (
     states,
 )
 
-# Of what the compiler itself imports.
-pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),  # of what the compiler itself imports
+    pytest.mark.filterwarnings("ignore:Torchinductor does not support code generation for complex"),  # a CPU's rotation
+]
 
 
 @pytest.fixture(autouse=True)
