@@ -236,7 +236,7 @@ class ForSequenceClassification(ModelWithHead):
             output_hidden_states=output_hidden_states,
             **family_inputs,
         )
-        logits = self.score(encoded.last_hidden_state[:, 0], encoded.pooler_output)
+        logits = self.score(encoded.last_hidden_state[:, 0], encoded)
         output = SequenceClassifierOutput(
             loss=None if labels is None else losses.sequence_classification_loss(logits, labels, self.config),
             logits=logits,
@@ -248,10 +248,10 @@ class ForSequenceClassification(ModelWithHead):
     def forward_packed(self, batch: TokenBatch) -> SequenceClassifierOutput:
         """Logits [N, L]."""
         encoded = self.encode_packed(batch, first_tokens=True)
-        return SequenceClassifierOutput(logits=self.score(encoded.last_hidden_state, encoded.pooler_output))
+        return SequenceClassifierOutput(logits=self.score(encoded.last_hidden_state, encoded))
 
-    def score(self, first_tokens: Tensor, pooler_output: Tensor | None) -> Tensor:
-        """Logits [N, L], of the states of each sequence's first token, or of the pooler's output; both are [N, H]."""
+    def score(self, first_tokens: Tensor, encoded: BaseModelOutputWithPoolingAndCrossAttentions) -> Tensor:
+        """Logits [N, L], of the states [N, H] of each sequence's first token, or of the pooler's output."""
         return cast(Tensor, self.classifier(first_tokens))
 
 

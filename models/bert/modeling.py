@@ -22,6 +22,7 @@ from models.heads import (
 from models.layers.embeddings import AbsoluteEmbeddings
 from models.lm_heads import LMHead, PredictionHeads
 from models.modeling import PreTrainedModel
+from models.outputs import BaseModelOutputWithPoolingAndCrossAttentions
 
 
 class BertPreTrainedModel(PreTrainedModel):
@@ -75,8 +76,8 @@ class BertForSequenceClassification(BertPreTrainedModel, ForSequenceClassificati
         self.classifier = nn.Linear(config.hidden_size, config.num_labels)
         self.post_init()
 
-    def score(self, first_tokens: Tensor, pooler_output: Tensor | None) -> Tensor:
-        return cast(Tensor, self.classifier(self.dropout(pooler_output)))
+    def score(self, first_tokens: Tensor, encoded: BaseModelOutputWithPoolingAndCrossAttentions) -> Tensor:
+        return cast(Tensor, self.classifier(self.dropout(encoded.pooler_output)))
 
 
 class BertForMultipleChoice(BertPreTrainedModel, ForMultipleChoice):

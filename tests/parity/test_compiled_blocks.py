@@ -70,7 +70,6 @@ def test_without_a_compiler_it_goes_on_as_it_was(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("torch._inductor.config.cpp.cxx", ("no-such-compiler",))
-    monkeypatch.setattr("torch._inductor.config.force_disable_caches", True)
     model, batch = random_model("roberta"), random_batch()
     fast = joined(model)
     compile_blocks(fast, batch)
