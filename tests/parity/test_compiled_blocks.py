@@ -57,7 +57,7 @@ def test_compiled_once_for_all_blocks_and_sizes(name: str, caplog: pytest.LogCap
     model, batch = random_model(name), random_batch()
     fast = joined(model)
     torch._dynamo.utils.counters.clear()
-    with caplog.at_level(logging.INFO):
+    with caplog.at_level(logging.INFO, logger="models.inference"):
         compile_blocks(fast, batch)
     assert "compiled the model's blocks in" in caplog.text
     for ids in (batch.input_ids, *batch.input_ids.split(LENGTHS)[:3]):
