@@ -17,7 +17,7 @@ from models.batch import TokenBatch
 from models.encoder import EncoderModel
 from models.inference import compile_blocks, optimize_for_inference
 from models.layers.fused_block import FusedBlock, JoinedLinear
-from tests.parity.test_fast_paths import (
+from tests.support.small_models import (
     LEAST_COSINE,
     LENGTHS,
     TOLERANCE,
